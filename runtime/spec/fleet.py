@@ -1,0 +1,235 @@
+"""What an operator writes: a fleet's model, networks and hosts, checked as one thing.
+
+The fleet itself is the inventory variable `fleet`, each machine the host variable `fleet_host`
+(see `inventory.py`). Every rule that a fleet must keep is checked here, so that a mistake is named
+before the first host is touched.
+"""
+
+from collections import Counter
+from typing import Annotated, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from runtime.spec.base import Address, Cidr, Frozen, Name, Port, Span
+from runtime.spec.services import DHT, GATEWAY, RPC, SSH, stage_port
+from runtime.spec.stage import Serving, Splits, check_splits, stage_spans
+
+
+class Model(Frozen):
+    """The model and how its blocks are split over the stages."""
+
+    path: str = Field(
+        min_length=1, description="the imported model's directory on every host of a stage"
+    )
+    total_blocks: int = Field(ge=1, description="how many blocks the model has")
+    splits: Splits = Field(
+        default=(), description="the first block of stages 1, 2, …; empty: one stage holds all"
+    )
+
+    @model_validator(mode="after")
+    def _splits_fit(self) -> Self:
+        check_splits(self.splits, self.total_blocks)
+        return self
+
+
+class Network(Frozen):
+    """A network that several hosts share; they use it to reach each other."""
+
+    name: Name
+    cidr: Cidr
+    private: bool = Field(
+        default=False,
+        description="nobody else is on it (a direct cable, WireGuard): plain TCP is allowed",
+    )
+
+
+class Install(Frozen):
+    """Where the fleet lives on its hosts."""
+
+    scope: Literal["system", "user"] = Field(
+        default="system",
+        description="system: root installs it for a user of its own; "
+        "user: everything lives in the account that Ansible connects to, without root",
+    )
+    root: str | None = Field(
+        default=None,
+        pattern=r"^(/|~/)",
+        description="the directory that holds everything; default: the usual places of the scope",
+    )
+
+
+class HostStage(Frozen):
+    """One stage on a host; a bare number in the inventory means all defaults."""
+
+    stage: int = Field(ge=0)
+    dht_port: Port | None = None
+    rpc_port: Port | None = None
+    public_dht_port: Port | None = None
+    public_rpc_port: Port | None = None
+    device: str | None = Field(default=None, description="overrides the fleet's serving.device")
+
+
+class HostPorts(Frozen):
+    """Ports of a host's services that no stage owns."""
+
+    ssh: Port = SSH.port
+    gateway: Port = GATEWAY.port
+
+
+class Host(Frozen):
+    """One machine."""
+
+    addresses: tuple[Address, ...] = Field(
+        default=(),
+        description="its own addresses, one for each network it shares; default: ansible_host",
+    )
+    bind: Literal["addresses", "all"] = Field(
+        default="addresses",
+        description="listen on its one address, or on all interfaces; with a public_ip, with "
+        "several addresses or with none written, it is always all",
+    )
+    public_ip: Address | None = Field(
+        default=None, description="the address that reaches it from outside its networks"
+    )
+    stages: tuple[
+        Annotated[
+            HostStage,
+            BeforeValidator(
+                lambda value: {"stage": value} if isinstance(value, int) else value,
+                json_schema_input_type=int | HostStage,
+            ),
+        ],
+        ...,
+    ] = ()
+    ports: HostPorts = HostPorts()
+    supervisor: Literal["auto", "systemd", "supervisord"] = Field(
+        default="auto",
+        description="what starts and watches services; auto: systemd where it runs and the scope "
+        "is system, supervisord otherwise",
+    )
+
+
+class Stage(Frozen):
+    """A stage with everything derived: where it is, what it serves, on which ports."""
+
+    stage: int
+    host: str
+    span: Span
+    dht_port: Port
+    rpc_port: Port
+    public_dht_port: Port | None
+    public_rpc_port: Port | None
+    device: str
+
+
+class Fleet(Frozen):
+    """One typed, strict reading of an inventory."""
+
+    name: Name
+    model: Model
+    serving: Serving = Serving()
+    install: Install = Install()
+    operators: tuple[Cidr, ...] = Field(
+        default=(), description="networks from which people administer the hosts"
+    )
+    networks: tuple[Network, ...] = ()
+    hosts: dict[str, Host] = Field(default_factory=dict)
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Every stage, stage 0 first."""
+        spans = stage_spans(self.model.splits, self.model.total_blocks)
+        found = (
+            Stage(
+                stage=entry.stage,
+                host=name,
+                span=spans[entry.stage],
+                dht_port=entry.dht_port or stage_port(DHT, entry.stage),
+                rpc_port=entry.rpc_port or stage_port(RPC, entry.stage),
+                public_dht_port=entry.public_dht_port,
+                public_rpc_port=entry.public_rpc_port,
+                device=entry.device or self.serving.device,
+            )
+            for name, host in self.hosts.items()
+            for entry in host.stages
+        )
+        return tuple(sorted(found, key=lambda stage: stage.stage))
+
+    @model_validator(mode="after")
+    def _is_buildable(self) -> Self:
+        # Ports can only be compared once every stage has its place.
+        problems = _stage_problems(self) or [*_network_problems(self), *_port_problems(self)]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+
+def _stage_problems(fleet: Fleet) -> list[str]:
+    """Return what is wrong with the placement: a stage on no host, on two hosts, or unknown."""
+    wanted = range(len(fleet.model.splits) + 1)
+    placed: dict[int, list[str]] = {}
+    for name, host in fleet.hosts.items():
+        for entry in host.stages:
+            placed.setdefault(entry.stage, []).append(name)
+    problems = [
+        f"stage {stage} is on no host: add {stage} to some host's fleet_host.stages"
+        for stage in wanted
+        if stage not in placed
+    ]
+    for stage, hosts in sorted(placed.items()):
+        if stage not in wanted:
+            problems.append(
+                f"host {hosts[0]} has stage {stage}, but model.splits "
+                f"{list(fleet.model.splits)} make stages 0 to {wanted[-1]} only"
+            )
+        elif len(hosts) > 1:
+            problems.append(f"stage {stage} is on {len(hosts)} hosts: {', '.join(sorted(hosts))}")
+    return problems
+
+
+def _network_problems(fleet: Fleet) -> list[str]:
+    """Return networks with one name, and mapped ports without a public address."""
+    names = Counter(network.name for network in fleet.networks)
+    problems = [
+        f"{count} networks are called '{name}'" for name, count in names.items() if count > 1
+    ]
+    for name, host in fleet.hosts.items():
+        if host.public_ip is None and any(
+            entry.public_dht_port or entry.public_rpc_port for entry in host.stages
+        ):
+            problems.append(
+                f"host {name} maps public ports but has no public_ip: add fleet_host.public_ip"
+            )
+    return problems
+
+
+def _port_problems(fleet: Fleet) -> list[str]:
+    """Return ports that two services of one host, or two services behind one address, share."""
+    local: dict[tuple[str, int], list[str]] = {}
+    public: dict[tuple[str, int], list[str]] = {}
+    for name, host in fleet.hosts.items():
+        local.setdefault((name, host.ports.ssh), []).append(SSH.name)
+    for stage in fleet.stages:
+        host = fleet.hosts[stage.host]
+        if stage.stage == 0:
+            local.setdefault((stage.host, host.ports.gateway), []).append(GATEWAY.name)
+        for service, port, mapped in (
+            (DHT, stage.dht_port, stage.public_dht_port),
+            (RPC, stage.rpc_port, stage.public_rpc_port),
+        ):
+            what = f"stage {stage.stage} {service.name}"
+            local.setdefault((stage.host, port), []).append(what)
+            if host.public_ip is not None:
+                public.setdefault((host.public_ip, mapped or port), []).append(what)
+    return [
+        *(
+            f"host {name}: port {port} is taken by {' and by '.join(users)}"
+            for (name, port), users in local.items()
+            if len(users) > 1
+        ),
+        *(
+            f"public address {address}: port {port} is mapped to {' and to '.join(users)}"
+            for (address, port), users in public.items()
+            if len(users) > 1
+        ),
+    ]

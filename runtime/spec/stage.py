@@ -1,0 +1,266 @@
+"""What one server is told: the class behind the JSON file of a stage and behind its flags.
+
+Ansible writes a `StageConfig` as JSON, the server reads the same class, and the command line's
+flags are made from its fields; there is no second list to keep in step.
+"""
+
+import ipaddress
+import itertools
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
+
+from runtime.spec.base import Address, Cidr, Frozen, Ip, Name, Port, Span
+from runtime.spec.services import DHT, GATEWAY, RPC, stage_port
+
+
+def _expanded(value: object) -> object:
+    return Path(value).expanduser() if isinstance(value, str) else value
+
+
+FilePath = Annotated[
+    Path, BeforeValidator(_expanded, json_schema_input_type=str), PlainSerializer(str)
+]
+"""A path on the host; `~` is the home of the user who runs the server."""
+
+
+def _numbers(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(int(part) for part in value.split(",") if part.strip())
+    return tuple(value) if isinstance(value, list) else value
+
+
+Splits = Annotated[
+    tuple[int, ...], BeforeValidator(_numbers, json_schema_input_type=list[int] | str)
+]
+"""Block numbers, as a list or, on a command line, separated by commas."""
+
+
+class Serving(Frozen):
+    """How a server computes and what it allows; the same defaults for a fleet and for one stage."""
+
+    device: str = Field(
+        default="auto",
+        pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$",
+        description="where blocks are computed: auto, cpu, cuda or cuda:N",
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto", description="the number format of weights and cache; auto: as stored"
+    )
+    threads: int = Field(
+        default=0, ge=0, le=1024, description="CPU threads for computing; 0: torch's own choice"
+    )
+    max_batch: int = Field(
+        default=8, ge=1, le=256, description="sequences that one session may generate together"
+    )
+    max_length: int = Field(
+        default=0,
+        ge=0,
+        description="tokens of one sequence, prompt included; 0: what the model was trained for",
+    )
+    kv_cache_mib: int = Field(
+        default=1024, ge=1, description="memory for all sessions' keys and values, in MiB"
+    )
+    session_idle_seconds: float = Field(
+        default=600, gt=0, description="a session without a step for this long is closed"
+    )
+    step_timeout_seconds: float = Field(
+        default=120, gt=0, description="how long stage 0 waits for one step to come back"
+    )
+    connect_timeout_seconds: float = Field(
+        default=10, gt=0, description="how long a connection to a neighbour may take"
+    )
+    announce_period_seconds: float = Field(
+        default=10,
+        gt=0,
+        description="how often a server renews its record; a record outlives three periods",
+    )
+
+
+class PeerLink(Frozen):
+    """How this server reaches another one, chosen in the plan for this pair of hosts."""
+
+    peer_id: str = Field(min_length=1)
+    stage: int = Field(ge=0)
+    host: Address
+    rpc_port: Port
+    private: bool = Field(
+        default=False, description="the link is declared private: plain TCP instead of TLS"
+    )
+
+
+class StageConfig(Serving):
+    """Everything one server needs to know."""
+
+    fleet: Name = Field(
+        default="fleet", description="the fleet's name; peers of another are refused"
+    )
+    model: FilePath = Field(description="an imported model directory (stagefleet model import)")
+    splits: Splits = Field(
+        default=(),
+        description="the first block of stages 1, 2, …: 8,16,24 gives stage 0 blocks [0, 8)",
+    )
+    stage: int = Field(
+        ge=0, description="this server's place in the pipeline; 0 is the client side"
+    )
+
+    use_load_balancing: bool = Field(
+        default=False, description="choose blocks by the swarm's need instead of by splits"
+    )
+    num_blocks: int | None = Field(
+        default=None, ge=1, description="balanced mode: how many blocks this server takes"
+    )
+    total_blocks: int | None = Field(
+        default=None, ge=1, description="how many blocks the model has; checked against the model"
+    )
+    balance_quality: float = Field(
+        default=0.75, ge=0, description="balanced mode: rebalance below this share of the optimum"
+    )
+    mean_balance_check_period: float = Field(
+        default=60,
+        gt=0,
+        description="balanced mode: mean seconds between two checks",
+    )
+
+    bind: Ip = Field(default="127.0.0.1", description="the address to listen on")
+    dht_port: Port | None = Field(
+        default=None, description="port of discovery (default: the catalogue's for this stage)"
+    )
+    rpc_port: Port | None = Field(
+        default=None, description="port of the data plane (default: the catalogue's for this stage)"
+    )
+    gateway_port: Port = Field(
+        default=GATEWAY.port, description="stage 0: port of the HTTP API, on loopback only"
+    )
+    addresses: tuple[Address, ...] = Field(
+        default=(), description="addresses at which peers on the same networks find this server"
+    )
+    public_ip: Address | None = Field(
+        default=None, description="the address at which peers outside find this server"
+    )
+    public_dht_port: Port | None = Field(
+        default=None, description="the public port mapped to dht_port (default: the same)"
+    )
+    public_rpc_port: Port | None = Field(
+        default=None, description="the public port mapped to rpc_port (default: the same)"
+    )
+    dht_initial_peers: tuple[str, ...] = Field(
+        default=(), description="multiaddrs of servers to join the swarm through"
+    )
+    peers: tuple[PeerLink, ...] = Field(
+        default=(), description="the nearest address of each other server, as the plan chose it"
+    )
+    private_networks: tuple[Cidr, ...] = Field(
+        default=(), description="networks whose peers may connect without TLS"
+    )
+    identity: FilePath | None = Field(
+        default=None, description="directory with this server's key and certificates"
+    )
+
+    prompt: str | None = Field(
+        default=None, description="stage 0: generate from this prompt once, print it and end"
+    )
+    max_new_tokens: int = Field(
+        default=64, ge=1, description="stage 0 with a prompt: how many tokens to generate at most"
+    )
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if self.use_load_balancing:
+            if self.stage > 0 and self.num_blocks is None:
+                raise ValueError("use_load_balancing needs num_blocks: how many blocks to serve")
+        else:
+            check_splits(self.splits, self.total_blocks)
+            if self.stage > len(self.splits):
+                raise ValueError(
+                    f"stage {self.stage} does not exist: splits {list(self.splits)} make stages "
+                    f"0 to {len(self.splits)}"
+                )
+        if self.num_blocks and self.total_blocks and self.num_blocks > self.total_blocks:
+            raise ValueError(
+                f"num_blocks {self.num_blocks} is more than the model's {self.total_blocks} blocks"
+            )
+        if self.prompt is not None and self.stage != 0:
+            raise ValueError("prompt belongs to stage 0, the client side")
+        if self.public_ip is None and (self.public_dht_port or self.public_rpc_port):
+            raise ValueError("public_dht_port and public_rpc_port need public_ip")
+        ports = [self.listen_dht_port, self.listen_rpc_port]
+        if self.stage == 0:
+            ports.append(self.gateway_port)
+        if len(set(ports)) < len(ports):
+            raise ValueError(f"two services of this server share a port: {ports}")
+        if not self.announced_addresses:
+            raise ValueError(
+                f"listening on {self.bind}, but peers are told no address: give public_ip, "
+                "addresses, or bind to one address"
+            )
+        return self
+
+    @property
+    def listen_dht_port(self) -> int:
+        """The local port of discovery."""
+        return self.dht_port or stage_port(DHT, self.stage)
+
+    @property
+    def listen_rpc_port(self) -> int:
+        """The local port of the data plane."""
+        return self.rpc_port or stage_port(RPC, self.stage)
+
+    @property
+    def announced_addresses(self) -> tuple[tuple[str, int, int], ...]:
+        """What peers are told: (host, dht port, rpc port), the public one last."""
+        local = self.addresses
+        if not local and not ipaddress.ip_address(self.bind).is_unspecified:
+            local = (self.bind,)
+        found = [(host, self.listen_dht_port, self.listen_rpc_port) for host in local]
+        if self.public_ip is not None:
+            found.append(
+                (
+                    self.public_ip,
+                    self.public_dht_port or self.listen_dht_port,
+                    self.public_rpc_port or self.listen_rpc_port,
+                )
+            )
+        return tuple(found)
+
+    def span(self, total_blocks: int) -> Span:
+        """Return the blocks this stage serves under fixed splits.
+
+        Raises:
+            ValueError: the splits do not fit a model of `total_blocks` blocks.
+        """
+        check_splits(self.splits, total_blocks)
+        return stage_spans(self.splits, total_blocks)[self.stage]
+
+
+def check_splits(splits: tuple[int, ...], total_blocks: int | None) -> None:
+    """Refuse splits that overlap, leave a gap or reach past the model.
+
+    Raises:
+        ValueError: which stage is wrong, and why.
+    """
+    before = 0
+    for stage, first in enumerate(splits, start=1):
+        if first == before:
+            raise ValueError(
+                f"splits {list(splits)}: no block is left for stage {stage - 1}, because stage "
+                f"{stage} starts at block {first} too"
+            )
+        if first < before:
+            raise ValueError(
+                f"splits {list(splits)}: stages {stage - 1} and {stage} overlap: stage {stage} "
+                f"would start at block {first}, before block {before}"
+            )
+        before = first
+    if total_blocks is not None and before >= total_blocks:
+        raise ValueError(
+            f"splits {list(splits)}: stage {len(splits)} would start at block {before}, but the "
+            f"model's blocks are 0 to {total_blocks - 1}"
+        )
+
+
+def stage_spans(splits: tuple[int, ...], total_blocks: int) -> tuple[Span, ...]:
+    """Return the span of each stage, stage 0 first; together they tile the model."""
+    bounds = (0, *splits, total_blocks)
+    return tuple(Span(start=start, end=end) for start, end in itertools.pairwise(bounds))
