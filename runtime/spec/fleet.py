@@ -122,8 +122,8 @@ class Stage(Frozen):
     device: str
 
 
-class Fleet(Frozen):
-    """One typed, strict reading of an inventory."""
+class Site(Frozen):
+    """The inventory variable `fleet`: everything that is not about one machine."""
 
     name: Name
     model: Model
@@ -133,7 +133,12 @@ class Fleet(Frozen):
         default=(), description="networks from which people administer the hosts"
     )
     networks: tuple[Network, ...] = ()
-    hosts: dict[str, Host] = Field(default_factory=dict)
+
+
+class Fleet(Site):
+    """One typed, strict reading of a whole inventory: the site and its hosts by name."""
+
+    hosts: dict[str, Host]
 
     @property
     def stages(self) -> tuple[Stage, ...]:

@@ -14,15 +14,14 @@ from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 from runtime.spec.base import Address, Cidr, Frozen, Ip, Name, Port, Span
 from runtime.spec.services import DHT, GATEWAY, RPC, stage_port
 
-
-def _expanded(value: object) -> object:
-    return Path(value).expanduser() if isinstance(value, str) else value
-
-
 FilePath = Annotated[
-    Path, BeforeValidator(_expanded, json_schema_input_type=str), PlainSerializer(str)
+    Path,
+    BeforeValidator(
+        lambda value: Path(value) if isinstance(value, str) else value, json_schema_input_type=str
+    ),
+    PlainSerializer(str),
 ]
-"""A path on the host; `~` is the home of the user who runs the server."""
+"""A path on the host; `~`, the home of the user who runs the server, is kept until then."""
 
 
 def _numbers(value: object) -> object:

@@ -1,0 +1,149 @@
+"""From an inventory to a Fleet: which variables are ours, and how they are read.
+
+Two variables carry the specification: `fleet`, the same for every host, and `fleet_host`, one for
+each machine. Both are plain data: `ansible-inventory` does not template, so Jinja is refused.
+"""
+
+import difflib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from runtime.spec.base import Frozen, words
+from runtime.spec.errors import SpecError
+from runtime.spec.fleet import Fleet, Host, Site
+
+SITE_VARIABLE = "fleet"
+HOST_VARIABLE = "fleet_host"
+_TIMEOUT_SECONDS = 60
+
+Record = TypeVar("Record", bound=Frozen)
+
+
+class Inventory(Frozen):
+    """A fleet, and how Ansible connects to its hosts."""
+
+    fleet: Fleet
+    variables: dict[str, dict[str, Any]]
+
+
+def fleet_of(variables: Mapping[str, Mapping[str, Any]]) -> Fleet:
+    """Return the fleet that these variables, by host, describe.
+
+    A host without `fleet_host` is not part of the fleet.
+
+    Raises:
+        SpecError: everything that is wrong with the inventory, one finding a line.
+    """
+    sites = [host[SITE_VARIABLE] for host in variables.values() if SITE_VARIABLE in host]
+    if not sites:
+        raise SpecError(
+            f"no host of the inventory has the variable '{SITE_VARIABLE}'",
+            hint="describe the fleet in group_vars/all/fleet.yml; inventories/sample is a start",
+        )
+    if any(site != sites[0] for site in sites):
+        raise SpecError(
+            f"the variable '{SITE_VARIABLE}' differs between hosts",
+            hint="keep it in group_vars/all only, and put what differs into fleet_host",
+        )
+    problems = [problem for name, host in variables.items() for problem in _typos(name, host)]
+    if problems:
+        raise SpecError("\n".join(problems))
+    site = _read(Site, sites[0], SITE_VARIABLE)
+    hosts = {
+        name: _read(Host, _with_connection(name, host), f"host {name}")
+        for name, host in sorted(variables.items())
+        if HOST_VARIABLE in host
+    }
+    try:
+        return Fleet(**{key: getattr(site, key) for key in Site.model_fields}, hosts=hosts)
+    except ValidationError as error:
+        raise words(error, Fleet, SITE_VARIABLE) from error
+
+
+def read_inventory(path: Path) -> Inventory:
+    """Return what an Ansible inventory, a file or a directory, says.
+
+    Raises:
+        SpecError: Ansible cannot read it, or it does not describe a fleet.
+    """
+    if not path.exists():
+        raise SpecError(f"there is no inventory at {path}", hint="see inventories/ for examples")
+    command = [str(Path(sys.executable).with_name("ansible-inventory")), "--list", "-i", str(path)]
+    try:
+        done = subprocess.run(  # noqa: S603 - our own interpreter's ansible, and a path
+            command,
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_SECONDS,
+            check=False,
+            env=os.environ | {"ANSIBLE_NOCOLOR": "1", "LC_ALL": "C.UTF-8"},
+        )
+    except FileNotFoundError:
+        raise SpecError(
+            "ansible-inventory is not installed beside this Python",
+            hint="run this command through ./fleet, which installs it",
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise SpecError(
+            f"ansible-inventory has not read {path} within {_TIMEOUT_SECONDS} s",
+            hint=f"run it by hand to see why: ansible-inventory --list -i {path}",
+        ) from None
+    if done.returncode != 0:
+        raise SpecError(f"ansible-inventory cannot read {path}:\n{done.stderr.strip()}")
+    variables = json.loads(done.stdout).get("_meta", {}).get("hostvars", {})
+    for name, host in variables.items():
+        for key in (SITE_VARIABLE, HOST_VARIABLE):
+            _refuse_jinja(host.get(key), f"host {name}: {key}")
+    return Inventory(fleet=fleet_of(variables), variables=variables)
+
+
+def _read(model: type[Record], data: object, where: str) -> Record:
+    try:
+        # JSON keeps the strict models usable: its arrays may become tuples, its texts addresses.
+        return model.model_validate_json(json.dumps(data))
+    except ValidationError as error:
+        raise words(error, model, where) from error
+
+
+def _typos(name: str, variables: Mapping[str, Any]) -> Iterator[str]:
+    known = (SITE_VARIABLE, HOST_VARIABLE)
+    for key in variables:
+        if key not in known and (
+            key.startswith(f"{SITE_VARIABLE}_")
+            or difflib.get_close_matches(key, known, cutoff=0.85)
+        ):
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0)[0]
+            yield f"host {name}: unknown variable '{key}'; did you mean '{near}'?"
+
+
+def _with_connection(name: str, variables: Mapping[str, Any]) -> object:
+    """Return a host's data, completed by what Ansible's own variables already say about it."""
+    data = variables[HOST_VARIABLE] or {}
+    if not isinstance(data, dict):
+        return data
+    completed = dict(data)
+    if "addresses" not in data and "public_ip" not in data:
+        # Where Ansible connects to need not be an address of the host itself: listen on all.
+        completed |= {"addresses": [str(variables.get("ansible_host", name))], "bind": "all"}
+    ports = data.get("ports", {})
+    if "ansible_port" in variables and isinstance(ports, dict):
+        completed["ports"] = {"ssh": int(variables["ansible_port"])} | ports
+    return completed
+
+
+def _refuse_jinja(value: object, where: str) -> None:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _refuse_jinja(item, f"{where}.{key}")
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            _refuse_jinja(item, f"{where}.{index}")
+    elif isinstance(value, str) and "{{" in value:
+        raise SpecError(f"{where}: {value!r} is a template; the specification is plain data")

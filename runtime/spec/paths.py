@@ -1,0 +1,58 @@
+"""Where things are on a host: one answer for Ansible, units and servers."""
+
+from runtime.spec.base import Frozen
+from runtime.spec.fleet import Site
+
+
+class Paths(Frozen):
+    """The directories of one fleet on a host.
+
+    Attributes:
+        config: one JSON file for each stage.
+        identity: one directory for each stage, with its key and certificates.
+        code: virtual environments and releases, shared by the fleets of a host.
+        logs: where supervisord writes; systemd has its journal.
+        run: sockets and process ids of supervisord.
+        units: where supervisord's programs are described.
+    """
+
+    config: str
+    identity: str
+    code: str
+    logs: str
+    run: str
+    units: str
+
+
+def paths(site: Site) -> Paths:
+    """Return the directories of a site's hosts, by its scope or below its own root."""
+    name, root = site.name, site.install.root
+    if root is None and site.install.scope == "system":
+        return Paths(
+            config=f"/etc/stagefleet/{name}",
+            identity=f"/var/lib/stagefleet/{name}/identity",
+            code="/opt/stagefleet",
+            logs=f"/var/log/stagefleet/{name}",
+            run=f"/run/stagefleet/{name}",
+            units=f"/etc/stagefleet/{name}/programs",
+        )
+    root = root or f"~/.local/share/stagefleet/{name}"
+    return Paths(
+        config=f"{root}/config",
+        identity=f"{root}/identity",
+        code=f"{root}/code",
+        logs=f"{root}/logs",
+        run=f"{root}/run",
+        units=f"{root}/programs",
+    )
+
+
+def at_home(value: object, home: str) -> object:
+    """Return plain data with every text that starts with `~/` below this home directory."""
+    if isinstance(value, str):
+        return f"{home}{value[1:]}" if value.startswith("~/") else value
+    if isinstance(value, dict):
+        return {key: at_home(item, home) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [at_home(item, home) for item in value]
+    return value

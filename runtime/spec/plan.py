@@ -1,0 +1,155 @@
+"""What one host should have, derived from the fleet: its stages, their configuration, its flows."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+from runtime.spec.base import Frozen
+from runtime.spec.fleet import Fleet, Stage
+from runtime.spec.flows import Flow, flows
+from runtime.spec.links import binds_one, dht_port, link, multiaddr, rpc_port
+from runtime.spec.paths import Paths, paths
+from runtime.spec.stage import PeerLink, Serving, StageConfig
+
+
+class Peer(Frozen):
+    """What the operator's side knows of a server whose certificate it has issued."""
+
+    peer_id: str
+    certificate_sha256: str
+
+
+class StagePlan(Frozen):
+    """One stage of a host.
+
+    Attributes:
+        name: "stage-1"; file names and unit names are made of it.
+        unit: the name of its service.
+        config_path: where its configuration goes.
+        config_text: the configuration, a `StageConfig` as JSON.
+        identity_path: the directory of its key and certificates.
+        digest: changes when the service must be restarted to notice a change.
+    """
+
+    name: str
+    stage: int
+    unit: str
+    config_path: str
+    config_text: str
+    identity_path: str
+    digest: str
+
+
+class HostPlan(Frozen):
+    """Everything one host should have."""
+
+    fleet: str
+    host: str
+    scope: str
+    supervisor: str
+    paths: Paths
+    stages: tuple[StagePlan, ...]
+    flows: tuple[Flow, ...]
+
+
+def plans(fleet: Fleet, peers: Mapping[int, Peer]) -> dict[str, HostPlan]:
+    """Return the plan of every host.
+
+    Args:
+        fleet: the fleet.
+        peers: by stage, the servers whose identity is already known; a stage that is missing here
+            (it has never been deployed) is left out of the others' initial peers.
+
+    Raises:
+        SpecError: two hosts that must talk cannot reach each other.
+    """
+    everything = flows(fleet)
+    where = paths(fleet)
+    return {
+        name: HostPlan(
+            fleet=fleet.name,
+            host=name,
+            scope=fleet.install.scope,
+            supervisor=host.supervisor,
+            paths=where,
+            stages=tuple(
+                _stage_plan(fleet, stage, peers, where)
+                for stage in fleet.stages
+                if stage.host == name
+            ),
+            flows=tuple(flow for flow in everything if flow.host == name),
+        )
+        for name, host in fleet.hosts.items()
+    }
+
+
+def stage_name(stage: int) -> str:
+    """Return the name that a stage's files, unit and certificate carry."""
+    return f"stage-{stage}"
+
+
+def _stage_plan(fleet: Fleet, stage: Stage, peers: Mapping[int, Peer], where: Paths) -> StagePlan:
+    name = stage_name(stage.stage)
+    identity_path = f"{where.identity}/{name}"
+    config = _stage_config(fleet, stage, peers, identity_path)
+    text = json.dumps(config.model_dump(mode="json", exclude_defaults=True), indent=2) + "\n"
+    own = peers.get(stage.stage)
+    certificate = own.certificate_sha256 if own else ""
+    return StagePlan(
+        name=name,
+        stage=stage.stage,
+        unit=f"stagefleet-{fleet.name}-{name}",
+        config_path=f"{where.config}/{name}.json",
+        config_text=text,
+        identity_path=identity_path,
+        digest=hashlib.sha256(f"{text}{certificate}".encode()).hexdigest(),
+    )
+
+
+def _stage_config(
+    fleet: Fleet, stage: Stage, peers: Mapping[int, Peer], identity_path: str
+) -> StageConfig:
+    host = fleet.hosts[stage.host]
+    others = [
+        (other, peers[other.stage], link(fleet, stage.host, other.host))
+        for other in fleet.stages
+        if other != stage and other.stage in peers
+    ]
+    serving = fleet.serving.model_dump(include=set(Serving.model_fields))
+    return StageConfig.model_validate(
+        {
+            **serving,
+            "fleet": fleet.name,
+            "model": fleet.model.path,
+            "splits": fleet.model.splits,
+            "total_blocks": fleet.model.total_blocks,
+            "stage": stage.stage,
+            "device": stage.device,
+            "bind": host.addresses[0] if binds_one(host) else "0.0.0.0",  # noqa: S104 - see binds_one
+            "dht_port": stage.dht_port,
+            "rpc_port": stage.rpc_port,
+            "gateway_port": host.ports.gateway,
+            "addresses": host.addresses,
+            "public_ip": host.public_ip,
+            "public_dht_port": stage.public_dht_port,
+            "public_rpc_port": stage.public_rpc_port,
+            "dht_initial_peers": tuple(
+                multiaddr(way.address, dht_port(way, other), peer.peer_id)
+                for other, peer, way in others
+            ),
+            "peers": tuple(
+                PeerLink(
+                    peer_id=peer.peer_id,
+                    stage=other.stage,
+                    host=way.address,
+                    rpc_port=rpc_port(way, other),
+                    private=way.private,
+                )
+                for other, peer, way in others
+            ),
+            "private_networks": tuple(
+                network.cidr for network in fleet.networks if network.private
+            ),
+            "identity": identity_path,
+        }
+    )
