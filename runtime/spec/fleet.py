@@ -126,6 +126,12 @@ class Site(Frozen):
     """The inventory variable `fleet`: everything that is not about one machine."""
 
     name: Name
+    authority: str | None = Field(
+        default=None,
+        pattern=r"^(/|~/)",
+        description="directory on the operator's machine with the fleet's certificate authority; "
+        "default: ~/.config/stagefleet/<name>",
+    )
     model: Model
     serving: Serving = Serving()
     install: Install = Install()

@@ -47,6 +47,11 @@ def paths(site: Site) -> Paths:
     )
 
 
+def authority_path(site: Site) -> str:
+    """Return where, on the operator's machine, the fleet's certificate authority is."""
+    return site.authority or f"~/.config/stagefleet/{site.name}"
+
+
 def at_home(value: object, home: str) -> object:
     """Return plain data with every text that starts with `~/` below this home directory."""
     if isinstance(value, str):

@@ -1,0 +1,1 @@
+"""The `stagefleet` command; each room here is one family of verbs."""

@@ -1,0 +1,54 @@
+"""The command line: which verbs there are, and what an error looks like."""
+
+import sys
+from typing import Annotated
+
+import click
+import typer
+
+from runtime import __version__
+from runtime.cli import authority, identity
+from runtime.cli.output import messages
+from runtime.errors import StagefleetError
+
+app = typer.Typer(
+    name="stagefleet",
+    help="One inventory in, a working GPU fleet out.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(identity.app, name="identity")
+app.add_typer(authority.app, name="authority")
+
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line; an error an operator can act on ends with 1 and its hint."""
+    try:
+        app()
+    except StagefleetError as error:
+        messages.print(f"[red]error:[/] {click.unstyle(str(error))}", markup=True, soft_wrap=True)
+        sys.exit(EXIT_FAILED)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)

@@ -1,0 +1,1 @@
+"""Who the servers are and how they find each other."""

@@ -1,0 +1,208 @@
+"""The fleet's own certificate authority, on the operator's side.
+
+Its key never leaves the operator's directory. It signs a server's public key only, writes the name
+of the fleet and of the server into the certificate, and keeps a copy of what it signed: these
+copies are how a plan knows every server's peer id before anything is started.
+"""
+
+import hashlib
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from runtime.errors import IdentityError
+from runtime.spec.base import Frozen
+from runtime.spec.plan import Peer, stage_name
+from runtime.swarm.identity import certificate_peer_id, expiry, private_key, read_certificate
+from runtime.swarm.identity import create_identity as create_key
+
+_AUTHORITY_LIFE = timedelta(days=3650)
+_CERTIFICATE_LIFE = timedelta(days=365)
+_RENEWED_BEFORE = timedelta(days=60)
+# Hosts' clocks may be behind the operator's by this much.
+_CLOCK_SKEW = timedelta(hours=1)
+
+_AUTHORITY_CERTIFICATE = "authority.pem"
+_PEERS = "peers"
+
+
+class Signed(Frozen):
+    """A certificate, its authority's certificate, both PEM, and whether it was signed just now."""
+
+    changed: bool
+    certificate: str
+    authority: str
+
+
+class Authority:
+    """The certificate authority of one fleet."""
+
+    def __init__(self, directory: Path, fleet: str) -> None:
+        """Use the authority in `directory`, which `create` makes."""
+        self._directory = directory
+        self._fleet = fleet
+
+    def exists(self) -> bool:
+        """Return whether the authority has been made."""
+        return (self._directory / _AUTHORITY_CERTIFICATE).exists()
+
+    def create(self) -> bool:
+        """Make the authority unless it is there; return whether it was made."""
+        if self.exists():
+            return False
+        create_key(self._directory)
+        key = private_key(self._directory)
+        now = datetime.now(UTC)
+        name = x509.Name(
+            [
+                x509.NameAttribute(NameOID.ORGANIZATION_NAME, "stagefleet"),
+                x509.NameAttribute(NameOID.COMMON_NAME, f"{self._fleet} authority"),
+            ]
+        )
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - _CLOCK_SKEW)
+            .not_valid_after(now + _AUTHORITY_LIFE)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_key_usage(signs_certificates=True), critical=True)
+            .add_extension(
+                x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
+            )
+            .sign(key, hashes.SHA256())
+        )
+        _write_pem(self._directory / _AUTHORITY_CERTIFICATE, certificate)
+        return True
+
+    def sign(self, server: str, request: str, *, check: bool = False) -> Signed:
+        """Return a certificate for a server's request, the one from before while it still serves.
+
+        Args:
+            server: the server's name in the fleet, "stage-1".
+            request: the PEM signing request that the server's host made.
+            check: sign nothing; `changed` then says whether it would be signed.
+
+        Raises:
+            IdentityError: there is no authority, or the request is damaged.
+        """
+        public_key = _requested_key(request, server)
+        if check and not self.exists():
+            return Signed(changed=True, certificate="", authority="")
+        authority = read_certificate(self._directory / _AUTHORITY_CERTIFICATE)
+        path = self._directory / _PEERS / f"{server}.pem"
+        known = read_certificate(path) if path.exists() else None
+        fresh = (
+            known is not None
+            and known.public_key() == public_key
+            and known.issuer == authority.subject
+            and expiry(known) - datetime.now(UTC) > _RENEWED_BEFORE
+        )
+        if not fresh and not check:
+            known = self._certificate(server, public_key, authority)
+            path.parent.mkdir(exist_ok=True, mode=0o700)
+            _write_pem(path, known)
+        return Signed(
+            changed=not fresh,
+            certificate=_pem(known) if known is not None else "",
+            authority=_pem(authority),
+        )
+
+    def peers(self) -> dict[int, Peer]:
+        """Return, by stage, the servers that have a certificate."""
+        found = {}
+        for path in sorted((self._directory / _PEERS).glob("*.pem")):
+            match = re.fullmatch(stage_name(0).replace("0", "([0-9]+)"), path.stem)
+            if match:
+                certificate = read_certificate(path)
+                found[int(match[1])] = Peer(
+                    peer_id=certificate_peer_id(certificate),
+                    certificate_sha256=hashlib.sha256(_pem(certificate).encode()).hexdigest(),
+                )
+        return found
+
+    def _certificate(
+        self, server: str, public_key: rsa.RSAPublicKey, authority: x509.Certificate
+    ) -> x509.Certificate:
+        now = datetime.now(UTC)
+        return (
+            x509.CertificateBuilder()
+            .subject_name(
+                x509.Name(
+                    [
+                        x509.NameAttribute(NameOID.ORGANIZATION_NAME, self._fleet),
+                        x509.NameAttribute(NameOID.COMMON_NAME, server),
+                    ]
+                )
+            )
+            .issuer_name(authority.subject)
+            .public_key(public_key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - _CLOCK_SKEW)
+            .not_valid_after(now + _CERTIFICATE_LIFE)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_key_usage(signs_certificates=False), critical=True)
+            .add_extension(
+                x509.ExtendedKeyUsage(
+                    [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
+                ),
+                critical=False,
+            )
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
+            .add_extension(_issuer_key(authority), critical=False)
+            .sign(private_key(self._directory), hashes.SHA256())
+        )
+
+
+def fleet_of(certificate: x509.Certificate) -> str:
+    """Return the name of the fleet that a server's certificate belongs to, or an empty string."""
+    names = certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
+    return str(names[0].value) if names else ""
+
+
+def _requested_key(request: str, server: str) -> rsa.RSAPublicKey:
+    try:
+        parsed = x509.load_pem_x509_csr(request.encode())
+    except ValueError as error:
+        raise IdentityError(f"the request of {server} cannot be read: {error}") from error
+    key = parsed.public_key()
+    # The signature proves that whoever asks holds the key that the peer id stands for.
+    if not parsed.is_signature_valid or not isinstance(key, rsa.RSAPublicKey):
+        raise IdentityError(f"the request of {server} is not signed by the RSA key it carries")
+    return key
+
+
+def _issuer_key(authority: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    identifier = authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier.value)
+
+
+def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _pem(certificate: x509.Certificate) -> str:
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def _write_pem(path: Path, certificate: x509.Certificate) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(_pem(certificate))
+    partial.replace(path)
