@@ -1,0 +1,1 @@
+"""What servers say to each other, and the connections they say it over."""
