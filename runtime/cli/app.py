@@ -7,7 +7,7 @@ import click
 import typer
 
 from runtime import __version__
-from runtime.cli import authority, identity
+from runtime.cli import authority, identity, serve
 from runtime.cli.output import messages
 from runtime.errors import StagefleetError
 
@@ -20,6 +20,13 @@ app = typer.Typer(
 )
 app.add_typer(identity.app, name="identity")
 app.add_typer(authority.app, name="authority")
+# The flags of `serve` are made from its configuration class, so it reads its arguments itself.
+app.command(
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)(serve.serve)
+app.command()(serve.check_config)
+app.command()(serve.health)
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130

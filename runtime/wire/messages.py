@@ -5,19 +5,20 @@ hops, sends one `Step` after another and gets `Tokens` back, until either side e
 
     stage 0 ── Open ──► stage 1 ── Open ──► … last stage ── Opened ──► stage 0
     stage 0 ── Step ──► stage 1 ── Step ──► … last stage ── Tokens ──► stage 0
-    stage 0 ── Close ─► stage 1 ── Close ─► …            any stage ── Failed ──► back along the chain
+    stage 0 ── Close ─► stage 1 ── Close ─► …          any stage ── Failed ──► back along the chain
 
 `Opened` and `Tokens` go straight from the last stage to stage 0 where it can be dialled, and back
 along the chain where it cannot.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
 from runtime.engine.sampling import Sampling
 from runtime.errors import WireError
+from runtime.model.manifest import Dtype
 
 MAX_HOPS = 256
 MAX_BATCH = 256
@@ -98,7 +99,7 @@ class Step(_Message, frozen=True, tag="step"):
     session: SessionId
     position: Count
     tokens: Annotated[int, Meta(ge=1, le=2**31)]
-    dtype: Literal["float32", "bfloat16", "float16"]
+    dtype: Dtype
     trace: tuple[Timing, ...] = ()
 
 
@@ -157,6 +158,7 @@ def decode(data: bytes) -> Message:
         WireError: it is no message of this protocol, or a value is out of its bounds.
     """
     try:
-        return _decoder.decode(data)
+        message: Message = _decoder.decode(data)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
         raise WireError(f"a message that cannot be read: {error}") from error
+    return message

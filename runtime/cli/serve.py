@@ -1,0 +1,121 @@
+"""`stagefleet serve`, `check-config` and `health`: what units and plays run on a host."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+import typer
+from pydantic import ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    CliApp,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from runtime.cli.output import print_json, results
+from runtime.errors import ConfigError
+from runtime.spec.base import words
+from runtime.spec.stage import StageConfig
+
+_CONFIG = "--config"
+
+
+class _Flags(StageConfig, BaseSettings):
+    """One server of a pipeline; --config FILE reads all of this from a JSON file instead."""
+
+    model_config = SettingsConfigDict(
+        # Everything on a command line is text.
+        strict=False,
+        cli_prog_name="stagefleet serve",
+        cli_implicit_flags=True,
+        cli_kebab_case=False,
+        cli_use_class_docs_for_groups=True,
+        cli_hide_none_type=True,
+        cli_enforce_required=True,
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic-settings' signature
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take flags only: a server's behaviour does not depend on a stray variable."""
+        return (init_settings,)
+
+
+def serve(context: typer.Context) -> None:
+    """Run one server. `serve --help` lists its flags; `--config FILE` reads them from JSON."""
+    config = _config(context.args)
+    log_to_stderr()
+    # torch, transformers and hivemind take seconds to import; --help does not wait for them.
+    import uvloop  # noqa: PLC0415
+
+    from runtime.stage.config import checked  # noqa: PLC0415
+    from runtime.stage.process import Server  # noqa: PLC0415
+
+    uvloop.run(Server(checked(config)).run())
+
+
+def check_config(
+    path: Annotated[Path, typer.Argument(help="A stage's JSON configuration.")],
+) -> None:
+    """Check a configuration as the server would; end with 1 and the reason if it is refused."""
+    from runtime.stage.config import checked, read_config  # noqa: PLC0415
+
+    found = checked(read_config(path))
+    results.print(f"stage {found.config.stage} serves blocks {found.span} of {found.manifest.name}")
+
+
+def health(
+    path: Annotated[Path, typer.Option(_CONFIG, help="A stage's JSON configuration.")],
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for the answer.")] = 10,
+    json: Annotated[bool, typer.Option("--json", help="Print the status as JSON.")] = False,
+) -> None:
+    """Ask this host's running server how it is; end with 1 and the reason if it is not well."""
+    import msgspec  # noqa: PLC0415
+    import uvloop  # noqa: PLC0415
+
+    from runtime.stage.config import checked, read_config  # noqa: PLC0415
+    from runtime.stage.health import status_of  # noqa: PLC0415
+
+    status = uvloop.run(status_of(checked(read_config(path)), timeout))
+    if json:
+        print_json(msgspec.structs.asdict(status))
+    else:
+        results.print(f"{status.state}, {status.sessions} sessions")
+
+
+def log_to_stderr() -> None:
+    """Send the program's log to standard error, with colours only on a terminal."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.StackInfoRenderer(),
+            structlog.processors.format_exc_info,
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def _config(arguments: list[str]) -> StageConfig:
+    if arguments[:1] == [_CONFIG]:
+        from runtime.stage.config import read_config  # noqa: PLC0415
+
+        if len(arguments) != 2:
+            raise ConfigError(f"{_CONFIG} takes one file and no other flag beside it")
+        return read_config(Path(arguments[1]))
+    try:
+        flags = CliApp.run(_Flags, cli_args=arguments)
+    except ValidationError as error:
+        raise ConfigError(str(words(error, StageConfig, "flags"))) from error
+    return flags

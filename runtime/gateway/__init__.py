@@ -1,0 +1,1 @@
+"""The way in: a small HTTP API at stage 0, on loopback only."""

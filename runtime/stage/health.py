@@ -1,0 +1,42 @@
+"""Is the server of this configuration doing its work? Asked as any peer would ask."""
+
+import asyncio
+import ipaddress
+
+from runtime.errors import PeerLostError, SessionError
+from runtime.stage.config import Checked
+from runtime.stage.terms import terms
+from runtime.swarm.membership import Membership
+from runtime.wire.connection import Endpoint, dial
+from runtime.wire.messages import Ask, Status
+
+
+async def status_of(checked: Checked, seconds: float) -> Status:
+    """Return what the server of this configuration, on this host, says of itself.
+
+    Raises:
+        PeerLostError: nothing answers within `seconds`.
+        SessionError: what answers is not ready.
+        IdentityError: another server answers on its port.
+        VersionError: the running server is of another release or model.
+    """
+    config = checked.config
+    me = Membership(checked.identity, config.fleet)
+    ours = terms(checked, me)
+    bind = ipaddress.ip_address(config.bind)
+    host = ("::1" if bind.version == 6 else "127.0.0.1") if bind.is_unspecified else str(bind)
+    endpoint = Endpoint(host, config.listen_rpc_port, private=ours.is_private(host))
+    connection = await dial(endpoint, me.peer_id, ours, seconds)
+    try:
+        async with asyncio.timeout(seconds):
+            await connection.send(Ask())
+            answer, _ = await connection.receive()
+    except TimeoutError:
+        raise PeerLostError(f"{endpoint} gave no status within {seconds:g} s") from None
+    finally:
+        connection.close()
+    if not isinstance(answer, Status):
+        raise SessionError(f"{endpoint} answered '{type(answer).__name__}' instead of a status")
+    if answer.state != "online":
+        raise SessionError(f"the server is {answer.state}")
+    return answer

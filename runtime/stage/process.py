@@ -1,0 +1,199 @@
+"""A server's process: what it starts, in which order, and how it ends."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Coroutine
+
+import structlog
+
+from runtime import __version__
+from runtime.checks.ports import refuse_taken
+from runtime.client.generation import Client
+from runtime.client.mailbox import Mailboxes
+from runtime.client.prompts import Tokenizer
+from runtime.client.session import Node
+from runtime.engine.reference import load_engine
+from runtime.gateway.api import Gateway
+from runtime.spec.services import DHT, GATEWAY, RPC
+from runtime.stage.config import Checked
+from runtime.stage.lifeline import Lifeline
+from runtime.stage.notify import notify
+from runtime.stage.sessions import StageSessions
+from runtime.stage.terms import terms
+from runtime.stage.worker import Worker
+from runtime.swarm.directory import Directory
+from runtime.swarm.membership import Membership
+from runtime.swarm.records import Announced, ServerInfo, State
+from runtime.swarm.view import View
+from runtime.wire.messages import Status
+from runtime.wire.neighbours import Neighbours
+
+log = structlog.get_logger()
+
+LOOPBACK = "127.0.0.1"
+
+
+class Server:
+    """One stage's server, from its configuration to its end."""
+
+    def __init__(self, checked: Checked) -> None:
+        """Prepare everything that can fail without touching the network.
+
+        Raises:
+            IdentityError: a key or certificate is missing, expired or of another fleet.
+            ConfigError: a port is taken.
+        """
+        config = checked.config
+        self._checked = checked
+        self._membership = Membership(checked.identity, config.fleet)
+        self._refuse_taken_ports()
+        self._state: State = "joining"
+        self._throughput = 0.0
+        self._worker: Worker | None = None
+        self._directory = Directory(config, self._membership, checked.manifest.digest)
+        self._view = View(config, self._directory)
+        self._neighbours = Neighbours(
+            terms(checked, self._membership),
+            self._view.endpoints,
+            self.status,
+            config.connect_timeout_seconds,
+        )
+        self._mailboxes = Mailboxes()
+        self._sessions: StageSessions | None = None
+
+    def status(self) -> Status:
+        """Return how this server is."""
+        worker = self._worker
+        return Status(
+            state=self._state,
+            sessions=len(self._mailboxes if self._sessions is None else self._sessions),
+            kv_used_bytes=worker.kv_used_bytes if worker else 0,
+            kv_total_bytes=worker.kv_total_bytes if worker else 0,
+        )
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT."""
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        async with self.serving() as client, contextlib.AsyncExitStack() as stack:
+            if client is not None:
+                port = self._checked.config.gateway_port
+                gateway = Gateway(client, self.status, LOOPBACK, port)
+                await stack.enter_async_context(gateway)
+            notify("READY=1")
+            await stop.wait()
+            notify("STOPPING=1")
+            log.info("stopping")
+
+    @contextlib.asynccontextmanager
+    async def serving(self) -> AsyncIterator[Client | None]:
+        """Join the swarm, load the span and serve it; yields the client side at stage 0."""
+        config = self._checked.config
+        async with contextlib.AsyncExitStack() as stack:
+            lifeline = stack.enter_context(Lifeline())
+            stack.push_async_callback(self._directory.stop)
+            await self._directory.start(self._checked.identity)
+            lifeline.hold()
+            await self._announce()
+            worker = await self._load()
+            stack.callback(worker.stop)
+            stack.push_async_callback(self._neighbours.stop)
+            client = self._listen(worker)
+            self._throughput = await worker.throughput()
+            self._state = "online"
+            await self._announce()
+            log.info(
+                "stage ready",
+                stage=config.stage,
+                blocks=str(self._checked.span),
+                throughput=f"{self._throughput:.2f} rps",
+                peer_id=self._membership.peer_id,
+            )
+            await stack.enter_async_context(_background(self._keep_announcing()))
+            if self._sessions is not None:
+                await stack.enter_async_context(_background(self._sessions.expire_idle()))
+            yield client
+
+    def _listen(self, worker: Worker) -> Client | None:
+        checked = self._checked
+        bind, port = checked.config.bind, checked.config.listen_rpc_port
+        if checked.config.stage > 0:
+            self._sessions = StageSessions(
+                checked.config, worker, self._neighbours, self._membership.peer_id
+            )
+            self._neighbours.listen(bind, port, self._sessions)
+            return None
+        self._neighbours.listen(bind, port, self._mailboxes)
+        node = Node(
+            checked,
+            self._membership.peer_id,
+            worker,
+            self._neighbours,
+            self._mailboxes,
+            self._view,
+        )
+        return Client(node, Tokenizer(checked.config.model))
+
+    async def _load(self) -> Worker:
+        config, span = self._checked.config, self._checked.span
+        log.info("loading", model=str(config.model), blocks=str(span))
+        self._worker = await Worker.load(
+            lambda: load_engine(
+                config.model,
+                span,
+                device=config.device,
+                dtype=config.dtype,
+                threads=config.threads,
+            ),
+            config.kv_cache_mib,
+        )
+        return self._worker
+
+    def _refuse_taken_ports(self) -> None:
+        config = self._checked.config
+        refuse_taken(config.bind, config.listen_dht_port, DHT.name)
+        refuse_taken(config.bind, config.listen_rpc_port, RPC.name)
+        if config.stage == 0 and config.prompt is None:
+            refuse_taken(LOOPBACK, config.gateway_port, GATEWAY.name)
+
+    async def _announce(self) -> None:
+        checked = self._checked
+        await self._directory.announce(
+            ServerInfo(
+                peer_id=self._membership.peer_id,
+                stage=checked.config.stage,
+                start=checked.span.start,
+                end=checked.span.end,
+                state=self._state,
+                throughput=self._throughput,
+                addresses=tuple(
+                    Announced(*address) for address in checked.config.announced_addresses
+                ),
+                model_digest=checked.manifest.digest,
+                total_blocks=checked.manifest.total_blocks,
+                software=__version__,
+            )
+        )
+
+    async def _keep_announcing(self) -> None:
+        while True:
+            await asyncio.sleep(self._checked.config.announce_period_seconds)
+            try:
+                await self._announce()
+            except Exception:
+                # The next period tries again; a server that cannot announce still serves.
+                log.exception("the record could not be renewed")
+
+
+@contextlib.asynccontextmanager
+async def _background(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task

@@ -1,0 +1,48 @@
+"""What this server knows of the others: how to reach them, and, for a moment, what they serve."""
+
+import asyncio
+import time
+
+import structlog
+
+from runtime.spec.stage import StageConfig
+from runtime.swarm.directory import Directory
+from runtime.swarm.records import ServerInfo
+from runtime.wire.connection import Endpoint
+
+log = structlog.get_logger()
+
+_FRESH_SECONDS = 2
+
+
+class View:
+    """The directory as of a moment ago, and the addresses that the plan chose."""
+
+    def __init__(self, config: StageConfig, directory: Directory) -> None:
+        """Start with an empty view; the first question fills it."""
+        self._links = {
+            peer.peer_id: Endpoint(peer.host, peer.rpc_port, peer.private) for peer in config.peers
+        }
+        self._directory = directory
+        self._servers: tuple[ServerInfo, ...] = ()
+        self._seen = -float("inf")
+        self._lock = asyncio.Lock()
+
+    async def servers(self, *, now: bool = False) -> tuple[ServerInfo, ...]:
+        """Return the servers of this model, as of at most two seconds ago, or `now`."""
+        async with self._lock:
+            if now or time.monotonic() - self._seen > _FRESH_SECONDS:
+                self._servers = await self._directory.servers()
+                self._seen = time.monotonic()
+        return self._servers
+
+    async def endpoints(self, peer_id: str) -> tuple[Endpoint, ...]:
+        """Return where to dial a server: the plan's choice, then what it announces itself."""
+        known = (self._links[peer_id],) if peer_id in self._links else ()
+        announced = tuple(
+            Endpoint(address.host, address.rpc_port)
+            for server in await self.servers()
+            if server.peer_id == peer_id
+            for address in server.addresses
+        )
+        return tuple(dict.fromkeys(known + announced))

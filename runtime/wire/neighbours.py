@@ -1,0 +1,115 @@
+"""The neighbours of a server: one connection to each, kept, shared by all sessions."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import structlog
+
+from runtime.errors import IdentityError, PeerLostError, WireError
+from runtime.wire.connection import Connection, Endpoint, Listener, Terms, dial
+from runtime.wire.messages import Ask, Message, Status
+
+log = structlog.get_logger()
+
+Find = Callable[[str], Awaitable[tuple[Endpoint, ...]]]
+"""Where the server with a peer id may be dialled, nearest first."""
+
+
+class Handler(Protocol):
+    """What is done with what peers say."""
+
+    async def handle(self, connection: Connection, message: Message, body: bytearray) -> None:
+        """Take one message; messages of one connection arrive one after another.
+
+        Raises:
+            WireError: the peer breaks the protocol; its connection is closed.
+        """
+
+    async def lost(self, connection: Connection) -> None:
+        """Let go of everything that depended on a connection that has ended."""
+
+
+class Neighbours:
+    """Every connection of this server, dialled or accepted."""
+
+    def __init__(
+        self, terms: Terms, find: Find, status: Callable[[], Status], connect_seconds: float
+    ) -> None:
+        """Prepare; nothing is dialled before it is needed."""
+        self._status = status
+        self._terms = terms
+        self._find = find
+        self._connect_seconds = connect_seconds
+        self._handler: Handler | None = None
+        self._listener = Listener(terms, self._converse)
+        self._dialled: dict[str, Connection] = {}
+        self._dialling: dict[str, asyncio.Lock] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def listen(self, bind: str, port: int, handler: Handler) -> None:
+        """Accept neighbours and give the handler what they say.
+
+        Raises:
+            OSError: the port is taken or the address is not this host's.
+        """
+        self._handler = handler
+        self._listener.start(bind, port)
+
+    async def connection(self, peer_id: str) -> Connection:
+        """Return the connection to a server, dialled now if there is none.
+
+        Raises:
+            PeerLostError: none of its addresses answers.
+            IdentityError: another server answers there.
+        """
+        async with self._dialling.setdefault(peer_id, asyncio.Lock()):
+            known = self._dialled.get(peer_id)
+            if known is not None:
+                return known
+            connection = await self._dial(peer_id)
+            self._dialled[peer_id] = connection
+            task = asyncio.create_task(self._converse(connection))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            return connection
+
+    async def stop(self) -> None:
+        """Close every connection and stop listening."""
+        await self._listener.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _dial(self, peer_id: str) -> Connection:
+        endpoints = await self._find(peer_id)
+        failures: list[str] = []
+        for endpoint in endpoints:
+            try:
+                return await dial(endpoint, peer_id, self._terms, self._connect_seconds)
+            except (PeerLostError, IdentityError) as error:
+                failures.append(str(error))
+        raise PeerLostError("; ".join(failures) or f"no address of peer {peer_id} is known")
+
+    async def _converse(self, connection: Connection) -> None:
+        """Hand on what the peer says until the connection ends."""
+        handler = self._handler
+        if handler is None:
+            raise RuntimeError("no handler: listen() comes first")
+        try:
+            while True:
+                message, body = await connection.receive()
+                if isinstance(message, Ask):
+                    await connection.send(self._status())
+                else:
+                    await handler.handle(connection, message, body)
+        except PeerLostError:
+            log.debug("connection ended", peer=connection.name)
+        except WireError as error:
+            log.warning("connection closed", peer=connection.name, reason=str(error))
+            await connection.refuse(error)
+        finally:
+            connection.close()
+            if self._dialled.get(connection.peer.peer_id) is connection:
+                del self._dialled[connection.peer.peer_id]
+            await handler.lost(connection)
