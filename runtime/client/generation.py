@@ -11,7 +11,7 @@ from runtime.client.progress import Progress
 from runtime.client.prompts import Batch, Tokenizer
 from runtime.client.request import Event, GenerationRequest, HopReport, RouteEvent
 from runtime.client.session import Node, Session, hops, open_session
-from runtime.engine.sampling import Sampling
+from runtime.engine.options import Sampling
 from runtime.errors import PeerLostError, RequestError
 from runtime.spec.base import Span
 from runtime.swarm.records import ServerInfo

@@ -77,7 +77,7 @@ def read_inventory(path: Path) -> Inventory:
         raise SpecError(f"there is no inventory at {path}", hint="see inventories/ for examples")
     command = [str(Path(sys.executable).with_name("ansible-inventory")), "--list", "-i", str(path)]
     try:
-        done = subprocess.run(  # noqa: S603 - our own interpreter's ansible, and a path
+        done = subprocess.run(
             command,
             capture_output=True,
             text=True,

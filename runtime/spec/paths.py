@@ -10,7 +10,8 @@ class Paths(Frozen):
     Attributes:
         config: one JSON file for each stage.
         identity: one directory for each stage, with its key and certificates.
-        code: virtual environments and releases, shared by the fleets of a host.
+        code: virtual environments, shared by the fleets of a host.
+        releases: one directory for each release of this project that the fleet has had.
         logs: where supervisord writes; systemd has its journal.
         run: sockets and process ids of supervisord.
         units: where supervisord's programs are described.
@@ -19,6 +20,7 @@ class Paths(Frozen):
     config: str
     identity: str
     code: str
+    releases: str
     logs: str
     run: str
     units: str
@@ -32,6 +34,7 @@ def paths(site: Site) -> Paths:
             config=f"/etc/stagefleet/{name}",
             identity=f"/var/lib/stagefleet/{name}/identity",
             code="/opt/stagefleet",
+            releases=f"/opt/stagefleet/releases/{name}",
             logs=f"/var/log/stagefleet/{name}",
             run=f"/run/stagefleet/{name}",
             units=f"/etc/stagefleet/{name}/programs",
@@ -41,6 +44,7 @@ def paths(site: Site) -> Paths:
         config=f"{root}/config",
         identity=f"{root}/identity",
         code=f"{root}/code",
+        releases=f"{root}/code/releases",
         logs=f"{root}/logs",
         run=f"{root}/run",
         units=f"{root}/programs",

@@ -3,12 +3,13 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 
 from runtime.spec.base import Frozen
 from runtime.spec.fleet import Fleet, Stage
 from runtime.spec.flows import Flow, flows
 from runtime.spec.links import binds_one, dht_port, link, multiaddr, rpc_port
-from runtime.spec.paths import Paths, paths
+from runtime.spec.paths import Paths, authority_path, paths
 from runtime.spec.stage import PeerLink, Serving, StageConfig
 
 
@@ -17,6 +18,7 @@ class Peer(Frozen):
 
     peer_id: str
     certificate_sha256: str
+    renewal_due: bool = False
 
 
 class StagePlan(Frozen):
@@ -28,7 +30,11 @@ class StagePlan(Frozen):
         config_path: where its configuration goes.
         config_text: the configuration, a `StageConfig` as JSON.
         identity_path: the directory of its key and certificates.
+        certificate_sha256: of the certificate that the authority has issued for it, or empty.
+        renewal_due: that certificate ends soon.
         digest: changes when the service must be restarted to notice a change.
+        gpu: it may compute on a GPU, so its service must be able to open one.
+        summary: what it will be, in one line for people.
     """
 
     name: str
@@ -37,13 +43,22 @@ class StagePlan(Frozen):
     config_path: str
     config_text: str
     identity_path: str
+    certificate_sha256: str
+    renewal_due: bool
     digest: str
+    gpu: bool
+    summary: str
 
 
 class HostPlan(Frozen):
-    """Everything one host should have."""
+    """Everything one host should have.
+
+    Attributes:
+        authority: the directory of the fleet's certificate authority, on the operator's machine.
+    """
 
     fleet: str
+    authority: str
     host: str
     scope: str
     supervisor: str
@@ -68,6 +83,7 @@ def plans(fleet: Fleet, peers: Mapping[int, Peer]) -> dict[str, HostPlan]:
     return {
         name: HostPlan(
             fleet=fleet.name,
+            authority=authority_path(fleet),
             host=name,
             scope=fleet.install.scope,
             supervisor=host.supervisor,
@@ -102,8 +118,23 @@ def _stage_plan(fleet: Fleet, stage: Stage, peers: Mapping[int, Peer], where: Pa
         config_path=f"{where.config}/{name}.json",
         config_text=text,
         identity_path=identity_path,
+        certificate_sha256=certificate,
+        renewal_due=own is not None and own.renewal_due,
         digest=hashlib.sha256(f"{text}{certificate}".encode()).hexdigest(),
+        gpu=stage.device != "cpu",
+        summary=_summary(stage),
     )
+
+
+def _summary(stage: Stage) -> str:
+    ports = [
+        f"{service} {local}/tcp" + (f" (outside {public})" if public else "")
+        for service, local, public in (
+            ("dht", stage.dht_port, stage.public_dht_port),
+            ("rpc", stage.rpc_port, stage.public_rpc_port),
+        )
+    ]
+    return f"stage {stage.stage}, blocks {stage.span}, {', '.join(ports)}, device {stage.device}"
 
 
 def _stage_config(
@@ -120,7 +151,7 @@ def _stage_config(
         {
             **serving,
             "fleet": fleet.name,
-            "model": fleet.model.path,
+            "model": Path(fleet.model.path),
             "splits": fleet.model.splits,
             "total_blocks": fleet.model.total_blocks,
             "stage": stage.stage,
@@ -150,6 +181,6 @@ def _stage_config(
             "private_networks": tuple(
                 network.cidr for network in fleet.networks if network.private
             ),
-            "identity": identity_path,
+            "identity": Path(identity_path),
         }
     )

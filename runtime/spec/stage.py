@@ -9,19 +9,10 @@ import itertools
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from runtime.spec.base import Address, Cidr, Frozen, Ip, Name, Port, Span
 from runtime.spec.services import DHT, GATEWAY, RPC, stage_port
-
-FilePath = Annotated[
-    Path,
-    BeforeValidator(
-        lambda value: Path(value) if isinstance(value, str) else value, json_schema_input_type=str
-    ),
-    PlainSerializer(str),
-]
-"""A path on the host; `~`, the home of the user who runs the server, is kept until then."""
 
 
 def _numbers(value: object) -> object:
@@ -95,7 +86,7 @@ class StageConfig(Serving):
     fleet: Name = Field(
         default="fleet", description="the fleet's name; peers of another are refused"
     )
-    model: FilePath = Field(description="an imported model directory (stagefleet model import)")
+    model: Path = Field(description="an imported model directory (stagefleet model import)")
     splits: Splits = Field(
         default=(),
         description="the first block of stages 1, 2, …: 8,16,24 gives stage 0 blocks [0, 8)",
@@ -153,7 +144,7 @@ class StageConfig(Serving):
     private_networks: tuple[Cidr, ...] = Field(
         default=(), description="networks whose peers may connect without TLS"
     )
-    identity: FilePath | None = Field(
+    identity: Path | None = Field(
         default=None, description="directory with this server's key and certificates"
     )
 

@@ -1,14 +1,14 @@
 """What a server says of itself and demands of its peers, derived from its configuration."""
 
 from runtime import __version__
-from runtime.model.dtype import DTYPES
 from runtime.stage.config import Checked
 from runtime.swarm.membership import Membership
 from runtime.wire.connection import Terms
 from runtime.wire.messages import Hello
 from runtime.wire.tls import Tls
 
-_WIDEST_BYTES = max(dtype.itemsize for dtype in DTYPES.values())
+_WIDEST_BYTES = 4
+"""Of the number formats that hidden states travel in: float32."""
 
 
 def terms(checked: Checked, membership: Membership) -> Terms:

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from runtime.engine.engine import Cache, Engine
-from runtime.engine.sampling import Sampling, sample
+from runtime.engine.options import Sampling
+from runtime.engine.sampling import sample
 from runtime.errors import ServerFullError
 
 Result = TypeVar("Result")

@@ -14,8 +14,9 @@ from hivemind.utils.multiaddr import Multiaddr
 from runtime.errors import ConfigError
 from runtime.spec.links import multiaddr
 from runtime.spec.stage import StageConfig
+from runtime.swarm.gates import MemberAuthorizer, MemberRecords
 from runtime.swarm.identity import LIBP2P_KEY
-from runtime.swarm.membership import MemberAuthorizer, MemberRecords, Membership
+from runtime.swarm.membership import Membership
 from runtime.swarm.records import ServerInfo, decode, encode
 
 log = structlog.get_logger()

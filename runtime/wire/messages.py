@@ -16,7 +16,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from runtime.engine.sampling import Sampling
+from runtime.engine.options import Sampling
 from runtime.errors import WireError
 from runtime.model.manifest import Dtype
 
