@@ -7,7 +7,7 @@ import click
 import typer
 
 from runtime import __version__
-from runtime.cli import authority, identity, serve
+from runtime.cli import authority, demo, deploy, generate, identity, model, schema, serve
 from runtime.cli.output import messages
 from runtime.errors import StagefleetError
 
@@ -18,6 +18,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command()(demo.demo)
+app.command()(deploy.plan)
+app.command()(deploy.deploy)
+app.command()(deploy.service)
+app.command()(generate.generate)
+app.command()(generate.chat)
+app.add_typer(model.app, name="model")
 app.add_typer(identity.app, name="identity")
 app.add_typer(authority.app, name="authority")
 # The flags of `serve` are made from its configuration class, so it reads its arguments itself.
@@ -27,6 +34,7 @@ app.command(
 )(serve.serve)
 app.command()(serve.check_config)
 app.command()(serve.health)
+app.command()(schema.schema)
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130

@@ -55,10 +55,10 @@ def serve(context: typer.Context) -> None:
     config = _config(context.args)
     log_to_stderr()
     # torch, transformers and hivemind take seconds to import; --help does not wait for them.
-    import uvloop  # noqa: PLC0415
+    import uvloop
 
-    from runtime.stage.config import checked  # noqa: PLC0415
-    from runtime.stage.process import Server  # noqa: PLC0415
+    from runtime.stage.config import checked
+    from runtime.stage.process import Server
 
     uvloop.run(Server(checked(config)).run())
 
@@ -67,7 +67,7 @@ def check_config(
     path: Annotated[Path, typer.Argument(help="A stage's JSON configuration.")],
 ) -> None:
     """Check a configuration as the server would; end with 1 and the reason if it is refused."""
-    from runtime.stage.config import checked, read_config  # noqa: PLC0415
+    from runtime.stage.config import checked, read_config
 
     found = checked(read_config(path))
     results.print(f"stage {found.config.stage} serves blocks {found.span} of {found.manifest.name}")
@@ -79,11 +79,11 @@ def health(
     json: Annotated[bool, typer.Option("--json", help="Print the status as JSON.")] = False,
 ) -> None:
     """Ask this host's running server how it is; end with 1 and the reason if it is not well."""
-    import msgspec  # noqa: PLC0415
-    import uvloop  # noqa: PLC0415
+    import msgspec
+    import uvloop
 
-    from runtime.stage.config import checked, read_config  # noqa: PLC0415
-    from runtime.stage.health import status_of  # noqa: PLC0415
+    from runtime.stage.config import checked, read_config
+    from runtime.stage.health import status_of
 
     status = uvloop.run(status_of(checked(read_config(path)), timeout))
     if json:
@@ -109,7 +109,7 @@ def log_to_stderr() -> None:
 
 def _config(arguments: list[str]) -> StageConfig:
     if arguments[:1] == [_CONFIG]:
-        from runtime.stage.config import read_config  # noqa: PLC0415
+        from runtime.stage.config import read_config
 
         if len(arguments) != 2:
             raise ConfigError(f"{_CONFIG} takes one file and no other flag beside it")

@@ -63,7 +63,7 @@ class Client:
         servers, session = await self._open(request, batch, new_tokens, sampling)
         try:
             yield RouteEvent(
-                route=(self._own_hop(), *(_hop(server) for server in servers)),
+                route=tuple(_hop(server) for server in (self._node.record(), *servers)),
                 direct=session.direct,
                 prompt_tokens=batch.prompt_tokens,
             )
@@ -89,7 +89,7 @@ class Client:
                 session=secrets.token_bytes(16),
                 route=hops(servers),
                 hop=0,
-                client=self._node.peer_id,
+                client=self._node.record().peer_id,
                 padding=batch.padding,
                 max_length=batch.ids.shape[1] + new_tokens,
                 sampling=sampling,
@@ -127,17 +127,6 @@ class Client:
             )
         return request.max_new_tokens or min(_DEFAULT_NEW_TOKENS, room)
 
-    def _own_hop(self) -> HopReport:
-        config, span = self._node.checked.config, self._node.checked.span
-        host, _, port = config.announced_addresses[0]
-        return HopReport(
-            stage=0,
-            start=span.start,
-            end=span.end,
-            peer_id=self._node.peer_id,
-            address=f"{host}:{port}",
-        )
-
 
 def _hop(server: ServerInfo) -> HopReport:
     address = server.addresses[0]
@@ -147,4 +136,5 @@ def _hop(server: ServerInfo) -> HopReport:
         end=server.end,
         peer_id=server.peer_id,
         address=f"{address.host}:{address.rpc_port}",
+        throughput=server.throughput,
     )

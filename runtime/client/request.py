@@ -48,13 +48,14 @@ class GenerationRequest(Frozen):
 
 
 class HopReport(Frozen):
-    """One hop of the route that a session took."""
+    """One hop of the route that a session takes; throughput is in decode steps a second."""
 
     stage: int
     start: int
     end: int
     peer_id: str
     address: str
+    throughput: float
 
 
 class RouteEvent(Frozen):

@@ -1,6 +1,7 @@
 """A session as stage 0 holds it: it knows the next token, wherever the blocks are."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,10 +22,10 @@ from runtime.wire.tensors import tensor_bytes
 
 @dataclass(frozen=True)
 class Node:
-    """What stage 0 is made of."""
+    """What stage 0 is made of; `record` is what it announces of itself now."""
 
     checked: Checked
-    peer_id: str
+    record: Callable[[], ServerInfo]
     worker: Worker
     neighbours: Neighbours
     mailboxes: Mailboxes

@@ -97,14 +97,14 @@ class Server:
             stack.push_async_callback(self._directory.stop)
             await self._directory.start(self._checked.identity)
             lifeline.hold()
-            await self._announce()
+            await self._directory.announce(self._record())
             worker = await self._load()
             stack.callback(worker.stop)
             stack.push_async_callback(self._neighbours.stop)
             client = self._listen(worker)
             self._throughput = await worker.throughput()
             self._state = "online"
-            await self._announce()
+            await self._directory.announce(self._record())
             log.info(
                 "stage ready",
                 stage=config.stage,
@@ -129,7 +129,7 @@ class Server:
         self._neighbours.listen(bind, port, self._mailboxes)
         node = Node(
             checked,
-            self._membership.peer_id,
+            self._record,
             worker,
             self._neighbours,
             self._mailboxes,
@@ -159,30 +159,29 @@ class Server:
         if config.stage == 0 and config.prompt is None:
             refuse_taken(LOOPBACK, config.gateway_port, GATEWAY.name)
 
-    async def _announce(self) -> None:
+    def _record(self) -> ServerInfo:
+        """Return what this server announces of itself."""
         checked = self._checked
-        await self._directory.announce(
-            ServerInfo(
-                peer_id=self._membership.peer_id,
-                stage=checked.config.stage,
-                start=checked.span.start,
-                end=checked.span.end,
-                state=self._state,
-                throughput=self._throughput,
-                addresses=tuple(
-                    Announced(*address) for address in checked.config.announced_addresses
-                ),
-                model_digest=checked.manifest.digest,
-                total_blocks=checked.manifest.total_blocks,
-                software=__version__,
-            )
+        return ServerInfo(
+            peer_id=self._membership.peer_id,
+            stage=checked.config.stage,
+            start=checked.span.start,
+            end=checked.span.end,
+            state=self._state,
+            throughput=self._throughput,
+            addresses=tuple(
+                Announced(*address) for address in checked.config.announced_addresses
+            ),
+            model_digest=checked.manifest.digest,
+            total_blocks=checked.manifest.total_blocks,
+            software=__version__,
         )
 
     async def _keep_announcing(self) -> None:
         while True:
             await asyncio.sleep(self._checked.config.announce_period_seconds)
             try:
-                await self._announce()
+                await self._directory.announce(self._record())
             except Exception:
                 # The next period tries again; a server that cannot announce still serves.
                 log.exception("the record could not be renewed")

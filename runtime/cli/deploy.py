@@ -1,0 +1,85 @@
+"""`stagefleet deploy`, `plan`, `service`: the playbooks, by their verbs."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from runtime.cli.options import DEFAULT_INVENTORY, InventoryPath
+from runtime.cli.output import print_json, results
+from runtime.cli.project import run_playbook
+from runtime.spec.flows import flows
+from runtime.spec.inventory import read_inventory
+from runtime.spec.paths import authority_path
+
+Limit = Annotated[str | None, typer.Option(help="Only these hosts, in Ansible's patterns.")]
+
+
+class Verb(StrEnum):
+    """What can be done with a service."""
+
+    START = "start"
+    STOP = "stop"
+    RESTART = "restart"
+    STATUS = "status"
+    LOGS = "logs"
+
+
+def deploy(
+    inventory: InventoryPath = DEFAULT_INVENTORY,
+    check: Annotated[
+        bool, typer.Option("--check", help="Change nothing; show what would change.")
+    ] = False,
+    limit: Limit = None,
+) -> None:
+    """Bring every host to what the inventory says: playbooks/site.yml."""
+    arguments = ["--check", "--diff"] if check else []
+    run_playbook("site", inventory, arguments + _limited(limit))
+
+
+def service(
+    verb: Annotated[Verb, typer.Argument(help="What to do.")],
+    inventory: InventoryPath = DEFAULT_INVENTORY,
+    stage: Annotated[int | None, typer.Option(help="One stage; default: all.", min=0)] = None,
+    limit: Limit = None,
+) -> None:
+    """Start, stop, restart or look at the stages' services: playbooks/service.yml."""
+    arguments = ["-e", f"service_verb={verb.value}"]
+    if stage is not None:
+        arguments += ["-e", f"service_stage={stage}"]
+    run_playbook("service", inventory, arguments + _limited(limit))
+
+
+def plan(
+    inventory: InventoryPath = DEFAULT_INVENTORY,
+    json: Annotated[bool, typer.Option("--json", help="Print fleet and flows as JSON.")] = False,
+) -> None:
+    """Check an inventory and show what would be where; contacts no host."""
+    fleet = read_inventory(inventory).fleet
+    if json:
+        found = [flow.model_dump(mode="json") for flow in flows(fleet)]
+        print_json({"fleet": fleet.model_dump(mode="json"), "flows": found})
+        return
+    table = Table(title=f"fleet {fleet.name}: {fleet.model.path}", title_justify="left")
+    for column in ("stage", "blocks", "host", "dht", "rpc", "public", "device"):
+        table.add_column(column)
+    for stage in fleet.stages:
+        public = fleet.hosts[stage.host].public_ip
+        mapped = (stage.public_dht_port or stage.dht_port, stage.public_rpc_port or stage.rpc_port)
+        table.add_row(
+            str(stage.stage),
+            str(stage.span),
+            stage.host,
+            str(stage.dht_port),
+            str(stage.rpc_port),
+            f"{public} {mapped[0]}, {mapped[1]}" if public else "",
+            stage.device,
+        )
+    results.print(table)
+    results.print(f"authority: {Path(authority_path(fleet)).expanduser()}", markup=False)
+
+
+def _limited(limit: str | None) -> list[str]:
+    return ["--limit", limit] if limit else []

@@ -1,0 +1,58 @@
+"""The other end of the HTTP API: a request's events, or the error that ended it."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import httpx
+
+from runtime import errors
+from runtime.errors import PeerLostError, SessionError, StagefleetError
+
+_CONNECT_SECONDS = 5
+# Stage 0 itself bounds how long a step may take; this only ends a wait on a machine that hangs.
+_SILENCE_SECONDS = 600
+
+
+def events(base: str, request: Mapping[str, object]) -> Iterator[dict[str, Any]]:
+    """Yield the events of a generation as they come.
+
+    Raises:
+        PeerLostError: the gateway cannot be reached, or went away.
+        StagefleetError: what the gateway reports.
+    """
+    timeout = httpx.Timeout(_SILENCE_SECONDS, connect=_CONNECT_SECONDS)
+    try:
+        with httpx.stream("POST", f"{base}/generate", json=request, timeout=timeout) as response:
+            for line in response.iter_lines():
+                event = json.loads(line)
+                if event["event"] == "error":
+                    raise _as_error(event)
+                yield event
+    except httpx.ConnectError:
+        raise PeerLostError(
+            f"no gateway answers at {base}",
+            hint="is the fleet running? stagefleet service status --inventory <site>",
+        ) from None
+    except httpx.HTTPError as error:
+        raise PeerLostError(f"the gateway at {base} went away: {error}") from error
+
+
+def health(base: str, seconds: float) -> dict[str, Any]:
+    """Return what the gateway says of the pipeline.
+
+    Raises:
+        PeerLostError: it cannot be reached.
+    """
+    try:
+        found: dict[str, Any] = httpx.get(f"{base}/health", timeout=seconds).json()
+    except (httpx.HTTPError, ValueError) as error:
+        raise PeerLostError(f"no gateway answers at {base}: {error}") from error
+    return found
+
+
+def _as_error(event: Mapping[str, Any]) -> StagefleetError:
+    known = event["kind"] in errors.__all__
+    kind = getattr(errors, event["kind"]) if known else SessionError
+    found: StagefleetError = kind(event["message"], hint=event.get("hint", ""))
+    return found
