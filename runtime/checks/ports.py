@@ -6,14 +6,23 @@ import socket
 import psutil
 
 from runtime.errors import ConfigError
+from runtime.spec.services import DHT, GATEWAY, LOOPBACK, RPC
+from runtime.spec.stage import StageConfig
 
 
-def refuse_taken(bind: str, port: int, service: str) -> None:
-    """Refuse to go on if another process listens on the port that a service needs.
+def refuse_taken_ports(config: StageConfig) -> None:
+    """Refuse to start a server whose ports another process holds.
 
     Raises:
-        ConfigError: the port is taken, by whom if this user may know, or the address is wrong.
+        ConfigError: which port, and whose it is.
     """
+    _refuse_taken(config.bind, config.listen_dht_port, DHT.name)
+    _refuse_taken(config.bind, config.listen_rpc_port, RPC.name)
+    if config.stage == 0 and config.prompt is None:
+        _refuse_taken(LOOPBACK, config.gateway_port, GATEWAY.name)
+
+
+def _refuse_taken(bind: str, port: int, service: str) -> None:
     family = socket.AF_INET6 if ":" in bind else socket.AF_INET
     try:
         socket.create_server((bind, port), family=family).close()

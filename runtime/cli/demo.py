@@ -18,6 +18,7 @@ from runtime.gateway.access import gateway_url
 from runtime.gateway.remote import events, health
 from runtime.spec.fleet import Fleet
 from runtime.spec.inventory import read_inventory
+from runtime.spec.services import LOOPBACK
 
 _PROMPT = "Why would someone spread a language model over several machines? Answer briefly."
 _NEW_TOKENS = 80
@@ -56,7 +57,7 @@ def demo(
 def _answers(fleet: Fleet) -> bool:
     port = fleet.hosts[fleet.stages[0].host].ports.gateway
     try:
-        health(f"http://127.0.0.1:{port}", seconds=2)
+        health(f"http://{LOOPBACK}:{port}", seconds=2)
     except PeerLostError:
         return False
     return True

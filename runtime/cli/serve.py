@@ -54,13 +54,17 @@ def serve(context: typer.Context) -> None:
     """Run one server. `serve --help` lists its flags; `--config FILE` reads them from JSON."""
     config = _config(context.args)
     log_to_stderr()
-    # torch, transformers and hivemind take seconds to import; --help does not wait for them.
+    from runtime.checks.ports import refuse_taken_ports
+    from runtime.stage.config import checked
+
+    ready = checked(config)
+    refuse_taken_ports(config)
+    # torch, transformers and hivemind take seconds to import; whatever can fail has failed before.
     import uvloop
 
-    from runtime.stage.config import checked
     from runtime.stage.process import Server
 
-    uvloop.run(Server(checked(config)).run())
+    uvloop.run(Server(ready).run())
 
 
 def check_config(

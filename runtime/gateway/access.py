@@ -11,9 +11,9 @@ from typing import Any
 
 from runtime.errors import DeployError, SpecError
 from runtime.spec.inventory import Inventory
+from runtime.spec.services import LOOPBACK
 
 _TUNNEL_SECONDS = 20
-_LOOPBACK = "127.0.0.1"
 
 
 @contextlib.contextmanager
@@ -31,10 +31,10 @@ def gateway_url(inventory: Inventory) -> Iterator[str]:
     variables = inventory.variables[host]
     connection = variables.get("ansible_connection", "ssh")
     if connection == "local":
-        yield f"http://{_LOOPBACK}:{port}"
+        yield f"http://{LOOPBACK}:{port}"
     elif connection in ("ssh", "smart", "ansible.builtin.ssh"):
         with _tunnel(ssh_command(host, variables), port) as local_port:
-            yield f"http://{_LOOPBACK}:{local_port}"
+            yield f"http://{LOOPBACK}:{local_port}"
     else:
         raise SpecError(
             f"host {host} is reached by '{connection}', which leads to no gateway from here",
@@ -60,7 +60,7 @@ def ssh_command(host: str, variables: Mapping[str, Any]) -> list[str]:
 @contextlib.contextmanager
 def _tunnel(ssh: list[str], port: int) -> Iterator[int]:
     local_port = _free_port()
-    forward = f"{_LOOPBACK}:{local_port}:{_LOOPBACK}:{port}"
+    forward = f"{LOOPBACK}:{local_port}:{LOOPBACK}:{port}"
     command = [*ssh[:-1], "-N", "-o", "ExitOnForwardFailure=yes", "-L", forward, ssh[-1]]
     tunnel = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
@@ -77,13 +77,13 @@ def _wait_until_open(tunnel: subprocess.Popen[str], port: int, host: str) -> Non
         if tunnel.poll() is not None:
             said = tunnel.stderr.read().strip() if tunnel.stderr else ""
             raise DeployError(f"ssh to {host} failed: {said}", hint=f"try: ssh {host}")
-        with contextlib.suppress(OSError), socket.create_connection((_LOOPBACK, port), timeout=1):
+        with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, port), timeout=1):
             return
         time.sleep(0.05)
     raise DeployError(f"ssh to {host} has opened no tunnel within {_TUNNEL_SECONDS} s")
 
 
 def _free_port() -> int:
-    with socket.create_server((_LOOPBACK, 0)) as probe:
+    with socket.create_server((LOOPBACK, 0)) as probe:
         port: int = probe.getsockname()[1]
     return port

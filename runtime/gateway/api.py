@@ -31,6 +31,7 @@ from runtime.errors import (
     StagefleetError,
 )
 from runtime.spec.base import words
+from runtime.spec.services import LOOPBACK
 from runtime.wire.messages import Status
 
 log = structlog.get_logger()
@@ -44,12 +45,12 @@ _UNAVAILABLE = (RouteError, ServerFullError)
 class Gateway:
     """The HTTP server; use it as an asynchronous context."""
 
-    def __init__(self, client: Client, status: Callable[[], Status], host: str, port: int) -> None:
-        """Prepare to listen."""
+    def __init__(self, client: Client, status: Callable[[], Status], port: int) -> None:
+        """Prepare to listen on a port of loopback."""
         self._server = _Uvicorn(
             uvicorn.Config(
                 application(client, status),
-                host=host,
+                host=LOOPBACK,
                 port=port,
                 log_config=None,
                 access_log=False,

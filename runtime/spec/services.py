@@ -53,6 +53,9 @@ GATEWAY = Service(
     name="gateway", port=8080, runs_on=Place.FIRST_STAGE, reached_from=Peers.SAME_HOST
 )
 
+LOOPBACK = "127.0.0.1"
+"""Where services listen that are reached from `Peers.SAME_HOST` only."""
+
 CATALOGUE = (SSH, DHT, RPC, GATEWAY)
 
 # The order in which the stages take their pairs of ports. It is the order of the guides: the three

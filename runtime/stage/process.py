@@ -8,14 +8,12 @@ from collections.abc import AsyncIterator, Coroutine
 import structlog
 
 from runtime import __version__
-from runtime.checks.ports import refuse_taken
 from runtime.client.generation import Client
 from runtime.client.mailbox import Mailboxes
 from runtime.client.prompts import Tokenizer
 from runtime.client.session import Node
 from runtime.engine.reference import load_engine
 from runtime.gateway.api import Gateway
-from runtime.spec.services import DHT, GATEWAY, RPC
 from runtime.stage.config import Checked
 from runtime.stage.lifeline import Lifeline
 from runtime.stage.notify import notify
@@ -31,8 +29,6 @@ from runtime.wire.neighbours import Neighbours
 
 log = structlog.get_logger()
 
-LOOPBACK = "127.0.0.1"
-
 
 class Server:
     """One stage's server, from its configuration to its end."""
@@ -42,12 +38,10 @@ class Server:
 
         Raises:
             IdentityError: a key or certificate is missing, expired or of another fleet.
-            ConfigError: a port is taken.
         """
         config = checked.config
         self._checked = checked
         self._membership = Membership(checked.identity, config.fleet)
-        self._refuse_taken_ports()
         self._state: State = "joining"
         self._throughput = 0.0
         self._worker: Worker | None = None
@@ -81,7 +75,7 @@ class Server:
         async with self.serving() as client, contextlib.AsyncExitStack() as stack:
             if client is not None:
                 port = self._checked.config.gateway_port
-                gateway = Gateway(client, self.status, LOOPBACK, port)
+                gateway = Gateway(client, self.status, port)
                 await stack.enter_async_context(gateway)
             notify("READY=1")
             await stop.wait()
@@ -152,13 +146,6 @@ class Server:
         )
         return self._worker
 
-    def _refuse_taken_ports(self) -> None:
-        config = self._checked.config
-        refuse_taken(config.bind, config.listen_dht_port, DHT.name)
-        refuse_taken(config.bind, config.listen_rpc_port, RPC.name)
-        if config.stage == 0 and config.prompt is None:
-            refuse_taken(LOOPBACK, config.gateway_port, GATEWAY.name)
-
     def _record(self) -> ServerInfo:
         """Return what this server announces of itself."""
         checked = self._checked
@@ -169,9 +156,7 @@ class Server:
             end=checked.span.end,
             state=self._state,
             throughput=self._throughput,
-            addresses=tuple(
-                Announced(*address) for address in checked.config.announced_addresses
-            ),
+            addresses=tuple(Announced(*address) for address in checked.config.announced_addresses),
             model_digest=checked.manifest.digest,
             total_blocks=checked.manifest.total_blocks,
             software=__version__,
@@ -185,6 +170,17 @@ class Server:
             except Exception:
                 # The next period tries again; a server that cannot announce still serves.
                 log.exception("the record could not be renewed")
+
+
+async def _first_of(*works: Coroutine[None, None, object]) -> None:
+    """Wait until one of these ends, end the others, and raise what it raised."""
+    tasks = [asyncio.create_task(work) for work in works]
+    done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    await asyncio.gather(*pending, return_exceptions=True)
+    for task in done:
+        task.result()
 
 
 @contextlib.asynccontextmanager
