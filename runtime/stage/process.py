@@ -46,7 +46,7 @@ class Server:
         self._throughput = 0.0
         self._worker: Worker | None = None
         self._directory = Directory(config, self._membership, checked.manifest.digest)
-        self._view = View(config, self._directory)
+        self._view = View(config, self._directory.servers)
         self._neighbours = Neighbours(
             terms(checked, self._membership),
             self._view.endpoints,

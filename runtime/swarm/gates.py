@@ -23,22 +23,19 @@ from runtime.swarm.membership import Membership
 _PADDING = padding.PSS(mgf=padding.MGF1(hashes.SHA256()), salt_length=padding.PSS.DIGEST_LENGTH)
 
 
+class _MemberKey(RSAPrivateKey):
+    """The member's own key in hivemind's clothes; hivemind would make a new one."""
+
+    def __init__(self, membership: Membership) -> None:
+        self._private_key = membership.key
+
+
 class MemberAuthorizer(TokenAuthorizerBase):
     """hivemind's authorisation of requests, with the certificate as the token."""
 
     def __init__(self, membership: Membership) -> None:
         """Speak as this member."""
-        key = RSAPrivateKey.__new__(RSAPrivateKey)
-        key.__setstate__(
-            {
-                "_private_key": membership.key.private_bytes(
-                    serialization.Encoding.DER,
-                    serialization.PrivateFormat.TraditionalOpenSSL,
-                    serialization.NoEncryption(),
-                )
-            }
-        )
-        super().__init__(key)
+        super().__init__(_MemberKey(membership))
         self._membership = membership
 
     async def get_token(self) -> AccessToken:

@@ -58,7 +58,10 @@ def private_key(directory: Path) -> rsa.RSAPrivateKey:
     """
     path = directory / PRIVATE_KEY
     try:
-        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+        # Checking an RSA key takes longer than everything else here, and this one was made here.
+        key = serialization.load_pem_private_key(
+            path.read_bytes(), password=None, unsafe_skip_rsa_key_validation=True
+        )
     except FileNotFoundError:
         raise IdentityError(
             f"there is no key at {path}", hint=f"make one: stagefleet identity create {directory}"

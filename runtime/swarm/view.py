@@ -2,11 +2,11 @@
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 
 import structlog
 
 from runtime.spec.stage import StageConfig
-from runtime.swarm.directory import Directory
 from runtime.swarm.records import ServerInfo
 from runtime.wire.connection import Endpoint
 
@@ -18,12 +18,14 @@ _FRESH_SECONDS = 2
 class View:
     """The directory as of a moment ago, and the addresses that the plan chose."""
 
-    def __init__(self, config: StageConfig, directory: Directory) -> None:
-        """Start with an empty view; the first question fills it."""
+    def __init__(
+        self, config: StageConfig, look: Callable[[], Awaitable[tuple[ServerInfo, ...]]]
+    ) -> None:
+        """Start with an empty view; the first question fills it by looking into the directory."""
         self._links = {
             peer.peer_id: Endpoint(peer.host, peer.rpc_port, peer.private) for peer in config.peers
         }
-        self._directory = directory
+        self._look = look
         self._servers: tuple[ServerInfo, ...] = ()
         self._seen = -float("inf")
         self._lock = asyncio.Lock()
@@ -32,7 +34,7 @@ class View:
         """Return the servers of this model, as of at most two seconds ago, or `now`."""
         async with self._lock:
             if now or time.monotonic() - self._seen > _FRESH_SECONDS:
-                self._servers = await self._directory.servers()
+                self._servers = await self._look()
                 self._seen = time.monotonic()
         return self._servers
 

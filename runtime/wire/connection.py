@@ -185,11 +185,12 @@ class Listener:
 
     async def stop(self) -> None:
         """Stop listening and close every connection."""
-        if self._socket is not None:
-            self._socket.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        # Not before: while the loop still waits on it, its number may be given to another socket.
+        if self._socket is not None:
+            self._socket.close()
 
     def _spawn(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)

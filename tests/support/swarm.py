@@ -1,0 +1,209 @@
+"""Whole swarms on loopback: real servers, real TLS, a real DHT, in one process or in several."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+from runtime.client.generation import Client
+from runtime.client.request import EndEvent, Event, GenerationRequest
+from runtime.model.manifest import read_manifest
+from runtime.spec.fleet import Fleet
+from runtime.spec.plan import HostPlan, plans
+from runtime.swarm.authority import Authority
+from runtime.swarm.identity import (
+    AUTHORITY,
+    CERTIFICATE,
+    create_identity,
+    private_key,
+    signing_request,
+)
+
+LOOPBACK = "127.0.0.1"
+START_SECONDS = 120
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that nobody listens on now, all different."""
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.create_server((LOOPBACK, 0))) for _ in range(count)]
+        return [probe.getsockname()[1] for probe in probes]
+
+
+def make_fleet(root: Path, model: Path, splits: tuple[int, ...], **serving: object) -> Fleet:
+    """Return a fleet on this machine, on free ports, that lives below `root`."""
+    ports = free_ports(2 * len(splits) + 3)
+    stages = [
+        {"stage": stage, "dht_port": ports.pop(), "rpc_port": ports.pop()}
+        for stage in range(len(splits) + 1)
+    ]
+    return Fleet.model_validate_json(
+        json.dumps(
+            {
+                "name": "test",
+                "authority": str(root / "authority"),
+                "install": {"scope": "user", "root": str(root)},
+                "model": {
+                    "path": str(model),
+                    "total_blocks": read_manifest(model).total_blocks,
+                    "splits": splits,
+                },
+                "serving": {"announce_period_seconds": 1, "threads": 1, **serving},
+                "hosts": {
+                    "here": {
+                        "addresses": [LOOPBACK],
+                        "stages": stages,
+                        "ports": {"gateway": ports.pop()},
+                    }
+                },
+            }
+        )
+    )
+
+
+def issue(fleet: Fleet, directory: Path, server: str) -> None:
+    """Make an identity in `directory` and certify it by the fleet's authority."""
+    authority = Authority(Path(fleet.authority or ""), fleet.name)
+    authority.create()
+    create_identity(directory)
+    signed = authority.sign(server, signing_request(private_key(directory)))
+    (directory / CERTIFICATE).write_text(signed.certificate)
+    (directory / AUTHORITY).write_text(signed.authority)
+
+
+def prepare(fleet: Fleet) -> HostPlan:
+    """Make every identity and write every configuration; return the plan of the one host."""
+    authority = Authority(Path(fleet.authority or ""), fleet.name)
+    for stage in plans(fleet, {})["here"].stages:
+        issue(fleet, Path(stage.identity_path), stage.name)
+    plan = plans(fleet, authority.peers())["here"]
+    Path(plan.paths.config).mkdir(parents=True, exist_ok=True)
+    for stage in plan.stages:
+        Path(stage.config_path).write_text(stage.config_text)
+    return plan
+
+
+@contextlib.asynccontextmanager
+async def swarm_in_process(
+    root: Path, model: Path, splits: tuple[int, ...], **serving: object
+) -> AsyncIterator[Client]:
+    """Run every stage in this process and yield stage 0's client."""
+    from runtime.stage.config import checked, read_config
+    from runtime.stage.process import Server
+
+    plan = prepare(make_fleet(root, model, splits, **serving))
+    configs = [checked(read_config(Path(stage.config_path))) for stage in plan.stages]
+    async with contextlib.AsyncExitStack() as stack:
+        serving_now = [Server(config).serving() for config in configs]
+        client, *_ = await asyncio.gather(*(each.__aenter__() for each in serving_now))
+        for each in serving_now:
+            stack.push_async_exit(each)
+        assert client is not None
+        await wait_for_route(client)
+        yield client
+
+
+async def wait_for_route(client: Client) -> None:
+    """Wait until stage 0 sees a complete pipeline."""
+    from runtime.errors import RouteError
+
+    async with asyncio.timeout(START_SECONDS):
+        while True:
+            with contextlib.suppress(RouteError):
+                await client.route(now=True)
+                return
+            await asyncio.sleep(0.05)
+
+
+async def collect(client: Client, request: GenerationRequest) -> tuple[list[Event], EndEvent]:
+    """Return all events of a generation, and its end once more."""
+    events = [event async for event in client.generate(request)]
+    end = events[-1]
+    assert isinstance(end, EndEvent)
+    return events, end
+
+
+class Processes:
+    """Every stage of a fleet as a process of its own, as a supervisor would run it."""
+
+    def __init__(self, plan: HostPlan) -> None:
+        self.plan = plan
+        self._running: dict[int, subprocess.Popen[bytes]] = {}
+
+    def start(self, stage: int) -> None:
+        """Start one stage; its log is beside its configuration."""
+        config = Path(self.plan.stages[stage].config_path)
+        with config.with_suffix(".log").open("ab") as log:
+            self._running[stage] = subprocess.Popen(
+                [sys.executable, "-m", "runtime", "serve", "--config", str(config)],
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def pid(self, stage: int) -> int:
+        """Return a stage's process id."""
+        return self._running[stage].pid
+
+    def send(self, stage: int, number: signal.Signals) -> None:
+        """Send a signal to the stage's main process alone."""
+        self._running[stage].send_signal(number)
+
+    def wait(self, stage: int, seconds: float = 20) -> int:
+        """Return how a stage has ended."""
+        return self._running[stage].wait(seconds)
+
+    def log(self, stage: int) -> str:
+        """Return what a stage has said."""
+        return Path(self.plan.stages[stage].config_path).with_suffix(".log").read_text()
+
+    def wait_until_ready(self, *stages: int) -> None:
+        """Wait until the stages have announced that they are ready."""
+        deadline = time.monotonic() + START_SECONDS
+        for stage in stages:
+            while "stage ready" not in self.log(stage):
+                if self._running[stage].poll() is not None or time.monotonic() > deadline:
+                    raise AssertionError(f"stage {stage} did not come up:\n{self.log(stage)}")
+                time.sleep(0.1)
+
+    def stop(self) -> None:
+        """End every stage, in order if it can."""
+        for process in self._running.values():
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        for process in self._running.values():
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+@contextlib.contextmanager
+def swarm_of_processes(
+    root: Path, model: Path, splits: tuple[int, ...], **serving: object
+) -> Iterator[Processes]:
+    """Run every stage as a process and yield them once all are ready."""
+    processes = Processes(prepare(make_fleet(root, model, splits, **serving)))
+    stages = range(len(splits) + 1)
+    try:
+        for stage in stages:
+            processes.start(stage)
+        processes.wait_until_ready(*stages)
+        yield processes
+    finally:
+        processes.stop()
+
+
+def gateway(plan: HostPlan) -> str:
+    """Return the base URL of a fleet's gateway on this machine."""
+    config: dict[str, Any] = json.loads(plan.stages[0].config_text)
+    return f"http://{LOOPBACK}:{config['gateway_port']}"
