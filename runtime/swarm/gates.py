@@ -83,7 +83,7 @@ class MemberRecords(RecordValidatorBase):
         """Return whether the record is a member's own."""
         try:
             signed = msgspec.msgpack.decode(record.value, type=_Signed)
-        except (msgspec.DecodeError, msgspec.ValidationError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return False
         key = self._membership.member(signed.certificate)
         if key is None:

@@ -58,6 +58,6 @@ def decode(data: bytes) -> ServerInfo | None:
     """Return the record, or None if these bytes are none or contradict themselves."""
     try:
         info = _decoder.decode(data)
-    except (msgspec.DecodeError, msgspec.ValidationError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
     return info if info.start <= info.end <= info.total_blocks else None

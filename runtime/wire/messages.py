@@ -159,6 +159,6 @@ def decode(data: bytes) -> Message:
     """
     try:
         message: Message = _decoder.decode(data)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise WireError(f"a message that cannot be read: {error}") from error
     return message
