@@ -85,7 +85,7 @@ def _findings(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
         path = ".".join(str(part) for part in finding["loc"] if not _is_union_tag(part))
         if finding["type"] == "extra_forbidden":
             key = str(finding["loc"][-1])
-            known = sorted(_keys(model))
+            known = sorted(_keys_at(model, finding["loc"][:-1]))
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
             advice = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(known)}"
             yield f"unknown key '{path}'; {advice}"
@@ -103,17 +103,19 @@ def _is_union_tag(part: int | str) -> bool:
     return isinstance(part, str) and (part in {"int", "str"} or part[:1].isupper())
 
 
-def _keys(model: type[BaseModel]) -> set[str]:
-    """Return every key of a model and of the models inside it, for the search of a typo."""
-    keys: set[str] = set()
-    pending: list[type[BaseModel]] = [model]
-    while pending:
-        current = pending.pop()
-        for name, field in current.model_fields.items():
-            if name not in keys:
-                keys.add(name)
-                pending.extend(_models_in(field.annotation))
-    return keys
+def _keys_at(model: type[BaseModel], path: tuple[int | str, ...]) -> set[str]:
+    """Return the keys that are known at a place inside a model."""
+    here = [model]
+    for part in path:
+        inside = [
+            found
+            for candidate in here
+            if part in candidate.model_fields
+            for found in _models_in(candidate.model_fields[str(part)].annotation)
+        ]
+        # A list's index or a mapping's key leads to no other model.
+        here = inside or here
+    return {key for candidate in here for key in candidate.model_fields}
 
 
 def _models_in(annotation: object) -> Iterator[type[BaseModel]]:

@@ -83,7 +83,12 @@ def read_inventory(path: Path) -> Inventory:
             text=True,
             timeout=_TIMEOUT_SECONDS,
             check=False,
-            env=os.environ | {"ANSIBLE_NOCOLOR": "1", "LC_ALL": "C.UTF-8"},
+            env=os.environ
+            | {
+                "ANSIBLE_NOCOLOR": "1",
+                "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "1",
+                "LC_ALL": "C.UTF-8",
+            },
         )
     except FileNotFoundError:
         raise SpecError(

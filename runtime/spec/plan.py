@@ -141,11 +141,12 @@ def _stage_config(
     fleet: Fleet, stage: Stage, peers: Mapping[int, Peer], identity_path: str
 ) -> StageConfig:
     host = fleet.hosts[stage.host]
-    others = [
-        (other, peers[other.stage], link(fleet, stage.host, other.host))
-        for other in fleet.stages
-        if other != stage and other.stage in peers
+    # Every way is looked up, also to servers that are not known yet: a pair of hosts that cannot
+    # reach each other is refused before either is touched.
+    ways = [
+        (other, link(fleet, stage.host, other.host)) for other in fleet.stages if other != stage
     ]
+    others = [(other, peers[other.stage], way) for other, way in ways if other.stage in peers]
     serving = fleet.serving.model_dump(include=set(Serving.model_fields))
     return StageConfig.model_validate(
         {
