@@ -1,6 +1,7 @@
 """Who listens on a port of this host."""
 
 import contextlib
+import errno
 import socket
 
 import psutil
@@ -8,6 +9,8 @@ import psutil
 from runtime.errors import ConfigError
 from runtime.spec.services import DHT, GATEWAY, LOOPBACK, RPC
 from runtime.spec.stage import StageConfig
+
+_SHOWN_CHARACTERS = 120
 
 
 def refuse_taken_ports(config: StageConfig) -> None:
@@ -32,7 +35,7 @@ def _refuse_taken(bind: str, port: int, service: str) -> None:
             hint="choose a port above 1023",
         ) from None
     except OSError as error:
-        user = listener(port)
+        user = listener(port) if error.errno == errno.EADDRINUSE else None
         if user is None:
             raise ConfigError(
                 f"cannot listen on {bind} port {port} ({service}): {error}"
@@ -61,6 +64,7 @@ def _process(pid: int | None) -> str:
         return "a process of another user"
     try:
         process = psutil.Process(pid)
-        return f"'{' '.join(process.cmdline()) or process.name()}' (pid {pid})"
+        command = " ".join(process.cmdline()) or process.name()
+        return f"'{command[:_SHOWN_CHARACTERS]}' (pid {pid})"
     except psutil.Error:
         return f"process {pid}"
