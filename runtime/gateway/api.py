@@ -106,14 +106,14 @@ def application(client: Client, status: Callable[[], Status]) -> Starlette:
 
     async def health(_request: Request) -> Response:
         own = status()
+        answer = {"state": own.state, "sessions": own.sessions}
         try:
             route = await client.route()
         except StagefleetError as error:
             return JSONResponse(
-                {"state": own.state, "pipeline": "incomplete", "reason": str(error)},
-                status_code=503,
+                answer | {"pipeline": "incomplete", "reason": str(error)}, status_code=503
             )
-        return JSONResponse({"state": own.state, "pipeline": "complete", "stages": 1 + len(route)})
+        return JSONResponse(answer | {"pipeline": "complete", "stages": 1 + len(route)})
 
     return Starlette(
         routes=[

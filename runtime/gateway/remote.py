@@ -1,7 +1,7 @@
 """The other end of the HTTP API: a request's events, or the error that ended it."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from typing import Any
 
 import httpx
@@ -14,7 +14,7 @@ _CONNECT_SECONDS = 5
 _SILENCE_SECONDS = 600
 
 
-def events(base: str, request: Mapping[str, object]) -> Iterator[dict[str, Any]]:
+def events(base: str, request: Mapping[str, object]) -> Generator[dict[str, Any], None, None]:
     """Yield the events of a generation as they come.
 
     Raises:

@@ -1,0 +1,137 @@
+"""Real processes, killed, paused and stopped: clear errors, no orphans, the same peer id."""
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psutil
+import pytest
+
+from runtime.errors import StagefleetError
+from runtime.gateway.remote import events, health
+from tests.support.models import import_tiny
+from tests.support.swarm import Processes, gateway, swarm_of_processes
+
+REQUEST = {"prompts": ["Hello"], "max_new_tokens": 200, "ignore_eos": True}
+
+
+@pytest.fixture(scope="module")
+def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
+    """Three stages; every test leaves them as it found them."""
+    root = tmp_path_factory.mktemp("swarm")
+    model = import_tiny("llama", root / "tiny")[1]
+    with swarm_of_processes(
+        root / "fleet", model, (2, 4), step_timeout_seconds=3, connect_timeout_seconds=2
+    ) as found:
+        _wait_until_complete(found)
+        yield found
+
+
+def _wait_until_complete(processes: Processes) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if health(gateway(processes.plan), 5)["pipeline"] == "complete":
+            return
+        time.sleep(0.1)
+    raise AssertionError("the pipeline is not complete")
+
+
+def _ids(processes: Processes, new_tokens: int = 8) -> list[int]:
+    found = list(events(gateway(processes.plan), REQUEST | {"max_new_tokens": new_tokens}))
+    ids: list[int] = found[-1]["token_ids"][0]
+    return ids
+
+
+def _children(pid: int) -> list[psutil.Process]:
+    return psutil.Process(pid).children(recursive=True)
+
+
+def _gone(processes: list[psutil.Process], seconds: float = 10) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in processes):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def _revive(processes: Processes, stage: int) -> None:
+    """Start a stage that has ended, on the same ports and with the same identity."""
+    before = processes.log(stage).count("stage ready")
+    processes.start(stage)
+    deadline = time.monotonic() + 60
+    while processes.log(stage).count("stage ready") == before:
+        assert time.monotonic() < deadline, processes.log(stage)
+        time.sleep(0.1)
+    _wait_until_complete(processes)
+
+
+def _generate_and(processes: Processes, disturb: Callable[[], None]) -> list[dict[str, Any]]:
+    """Generate, do something after five events, and go on to the end."""
+    seen = []
+    for event in events(gateway(processes.plan), REQUEST):
+        seen.append(event)
+        if len(seen) == 5:
+            disturb()
+    return seen
+
+
+def _peer_ids(processes: Processes) -> list[str]:
+    first = next(events(gateway(processes.plan), REQUEST | {"max_new_tokens": 1}))
+    return [hop["peer_id"] for hop in first["route"]]
+
+
+def test_a_killed_stage_leaves_no_orphan_and_comes_back_as_itself(processes: Processes) -> None:
+    ids, peers = _ids(processes), _peer_ids(processes)
+    children = _children(processes.pid(1))
+    assert any(child.name() == "p2pd" for child in children)
+    processes.send(1, signal.SIGKILL)
+    processes.wait(1)
+    assert _gone(children)
+    _revive(processes, 1)
+    assert _peer_ids(processes) == peers
+    assert _ids(processes) == ids
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_a_stage_killed_during_a_generation_ends_it_with_a_clear_error(
+    processes: Processes, stage: int
+) -> None:
+    started = time.monotonic()
+    with pytest.raises(StagefleetError, match=r"ended|broke"):
+        _generate_and(processes, lambda: processes.send(stage, signal.SIGKILL))
+    assert time.monotonic() - started < 30
+    processes.wait(stage)
+    _revive(processes, stage)
+
+
+def test_a_paused_stage_is_waited_for_no_longer_than_was_said(processes: Processes) -> None:
+    with pytest.raises(StagefleetError, match="waited 3 s for the next token"):
+        _generate_and(processes, lambda: processes.send(2, signal.SIGSTOP))
+    processes.send(2, signal.SIGCONT)
+    _wait_until_complete(processes)
+    assert len(_ids(processes)) == 8
+
+
+def test_a_client_that_goes_away_frees_what_its_session_held(processes: Processes) -> None:
+    def open_sessions() -> int:
+        return int(health(gateway(processes.plan), 5)["sessions"])
+
+    found = events(gateway(processes.plan), REQUEST)
+    next(found)
+    next(found)
+    assert open_sessions() == 1
+    found.close()
+    deadline = time.monotonic() + 10
+    while open_sessions() > 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_stopped_stage_ends_in_order_and_frees_its_ports(processes: Processes) -> None:
+    children = _children(processes.pid(2))
+    processes.send(2, signal.SIGTERM)
+    assert processes.wait(2) == 0
+    assert _gone(children)
+    _revive(processes, 2)
