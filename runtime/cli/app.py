@@ -7,7 +7,17 @@ import click
 import typer
 
 from runtime import __version__
-from runtime.cli import authority, demo, deploy, generate, identity, model, schema, serve
+from runtime.cli import (
+    authority,
+    demo,
+    deploy,
+    generate,
+    identity,
+    model,
+    schema,
+    serve,
+    tests,
+)
 from runtime.cli.output import messages
 from runtime.errors import StagefleetError
 
@@ -35,6 +45,7 @@ app.command(
 app.command()(serve.check_config)
 app.command()(serve.health)
 app.command()(schema.schema)
+app.command("test", context_settings={"ignore_unknown_options": True})(tests.run_tests)
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130

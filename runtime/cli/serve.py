@@ -54,8 +54,8 @@ def serve(context: typer.Context) -> None:
     """Run one server. `serve --help` lists its flags; `--config FILE` reads them from JSON."""
     config = _config(context.args)
     log_to_stderr()
+    from runtime.checks.config import checked
     from runtime.checks.ports import refuse_taken_ports
-    from runtime.stage.config import checked
 
     ready = checked(config)
     refuse_taken_ports(config)
@@ -71,7 +71,7 @@ def check_config(
     path: Annotated[Path, typer.Argument(help="A stage's JSON configuration.")],
 ) -> None:
     """Check a configuration as the server would; end with 1 and the reason if it is refused."""
-    from runtime.stage.config import checked, read_config
+    from runtime.checks.config import checked, read_config
 
     found = checked(read_config(path))
     results.print(f"stage {found.config.stage} serves blocks {found.span} of {found.manifest.name}")
@@ -86,7 +86,7 @@ def health(
     import msgspec
     import uvloop
 
-    from runtime.stage.config import checked, read_config
+    from runtime.checks.config import checked, read_config
     from runtime.stage.health import status_of
 
     status = uvloop.run(status_of(checked(read_config(path)), timeout))
@@ -113,7 +113,7 @@ def log_to_stderr() -> None:
 
 def _config(arguments: list[str]) -> StageConfig:
     if arguments[:1] == [_CONFIG]:
-        from runtime.stage.config import read_config
+        from runtime.checks.config import read_config
 
         if len(arguments) != 2:
             raise ConfigError(f"{_CONFIG} takes one file and no other flag beside it")

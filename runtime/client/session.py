@@ -7,11 +7,11 @@ from typing import Protocol
 
 from torch import Tensor
 
+from runtime.checks.config import Checked
 from runtime.client.mailbox import Mailbox, Mailboxes
+from runtime.engine.worker import Slot, Worker
 from runtime.errors import PeerLostError
 from runtime.model.dtype import dtype_name
-from runtime.stage.config import Checked
-from runtime.stage.worker import Slot, Worker
 from runtime.swarm.records import ServerInfo
 from runtime.swarm.view import View
 from runtime.wire.connection import Connection

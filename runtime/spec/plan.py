@@ -160,7 +160,8 @@ def _stage_config(
             "bind": host.addresses[0] if binds_one(host) else "0.0.0.0",  # noqa: S104 - see binds_one
             "dht_port": stage.dht_port,
             "rpc_port": stage.rpc_port,
-            "gateway_port": host.ports.gateway,
+            # Of the others' configurations it is no part: they need not restart when it changes.
+            **({"gateway_port": host.ports.gateway} if stage.stage == 0 else {}),
             "addresses": host.addresses,
             "public_ip": host.public_ip,
             "public_dht_port": stage.public_dht_port,

@@ -3,11 +3,12 @@
 import asyncio
 import ipaddress
 
+from runtime.checks.config import Checked
 from runtime.errors import PeerLostError, SessionError
-from runtime.stage.config import Checked
 from runtime.stage.terms import terms
+from runtime.swarm.endpoint import Endpoint
 from runtime.swarm.membership import Membership
-from runtime.wire.connection import Endpoint, dial
+from runtime.wire.connection import dial
 from runtime.wire.messages import Ask, Status
 
 

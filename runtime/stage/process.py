@@ -8,18 +8,18 @@ from collections.abc import AsyncIterator, Coroutine
 import structlog
 
 from runtime import __version__
+from runtime.checks.config import Checked
 from runtime.client.generation import Client
 from runtime.client.mailbox import Mailboxes
 from runtime.client.prompts import Tokenizer
 from runtime.client.session import Node
 from runtime.engine.reference import load_engine
+from runtime.engine.worker import Worker
 from runtime.gateway.api import Gateway
-from runtime.stage.config import Checked
 from runtime.stage.lifeline import Lifeline
 from runtime.stage.notify import notify
 from runtime.stage.sessions import StageSessions
 from runtime.stage.terms import terms
-from runtime.stage.worker import Worker
 from runtime.swarm.directory import Directory
 from runtime.swarm.membership import Membership
 from runtime.swarm.records import Announced, ServerInfo, State

@@ -9,10 +9,10 @@ import msgspec
 import structlog
 from torch import Tensor
 
+from runtime.engine.worker import Slot, Worker
 from runtime.errors import PeerLostError, SessionError, StagefleetError, WireError
 from runtime.model.dtype import dtype_name
 from runtime.spec.stage import StageConfig
-from runtime.stage.worker import Slot, Worker
 from runtime.wire.connection import Connection
 from runtime.wire.messages import (
     Close,

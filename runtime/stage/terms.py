@@ -1,7 +1,7 @@
 """What a server says of itself and demands of its peers, derived from its configuration."""
 
 from runtime import __version__
-from runtime.stage.config import Checked
+from runtime.checks.config import Checked
 from runtime.swarm.membership import Membership
 from runtime.wire.connection import Terms
 from runtime.wire.messages import Hello

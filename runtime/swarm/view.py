@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from runtime.spec.stage import StageConfig
+from runtime.swarm.endpoint import Endpoint
 from runtime.swarm.records import ServerInfo
-from runtime.wire.connection import Endpoint
 
 log = structlog.get_logger()
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import structlog
 
 from runtime.errors import IdentityError, PeerLostError, StagefleetError, VersionError, WireError
+from runtime.swarm.endpoint import Endpoint
 from runtime.wire.frame import HEADER_BYTES, frame, lengths
 from runtime.wire.messages import Hello, Message, Refused, decode, encode
 from runtime.wire.tls import Tls, certified
@@ -27,19 +28,6 @@ _READ_BUFFER_BYTES = 1 << 20
 _DEAD_LINK_SECONDS = 20
 # Before a peer has proven who it is, only so many may wait, and each only so long.
 _MAX_GREETING = 64
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """Where a peer is dialled; `private` links use plain TCP."""
-
-    host: str
-    port: int
-    private: bool = False
-
-    def __str__(self) -> str:
-        """Return `host:port`."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True)

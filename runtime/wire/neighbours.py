@@ -7,7 +7,8 @@ from typing import Protocol
 import structlog
 
 from runtime.errors import IdentityError, PeerLostError, WireError
-from runtime.wire.connection import Connection, Endpoint, Listener, Terms, dial
+from runtime.swarm.endpoint import Endpoint
+from runtime.wire.connection import Connection, Listener, Terms, dial
 from runtime.wire.messages import Ask, Message, Status
 
 log = structlog.get_logger()

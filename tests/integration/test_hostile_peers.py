@@ -20,8 +20,9 @@ from runtime.client.request import GenerationRequest
 from runtime.engine.options import Sampling
 from runtime.errors import PeerLostError, VersionError
 from runtime.model.manifest import read_manifest
+from runtime.swarm.endpoint import Endpoint
 from runtime.swarm.records import ServerInfo
-from runtime.wire.connection import Connection, Endpoint, Terms, dial
+from runtime.wire.connection import Connection, Terms, dial
 from runtime.wire.messages import (
     Ask,
     Close,

@@ -1,9 +1,9 @@
 from pathlib import Path
 
 from runtime.spec.stage import PeerLink, StageConfig
+from runtime.swarm.endpoint import Endpoint
 from runtime.swarm.records import Announced, ServerInfo
 from runtime.swarm.view import View
-from runtime.wire.connection import Endpoint
 from tests.support.records import info
 
 CONFIG = StageConfig(

@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from runtime.errors import IdentityError, PeerLostError, VersionError, WireError
 from runtime.swarm.authority import Authority
+from runtime.swarm.endpoint import Endpoint
 from runtime.swarm.identity import (
     AUTHORITY,
     CERTIFICATE,
@@ -22,7 +23,7 @@ from runtime.swarm.identity import (
     read_certificate,
     signing_request,
 )
-from runtime.wire.connection import Connection, Endpoint, Listener, Terms, dial
+from runtime.wire.connection import Connection, Listener, Terms, dial
 from runtime.wire.frame import PROTOCOL, frame
 from runtime.wire.messages import Ask, Close, Hello, Status, encode
 from runtime.wire.tls import Tls
