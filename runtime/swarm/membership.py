@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -17,6 +17,16 @@ from runtime.swarm.identity import (
     certificate_peer_id,
     private_key,
     read_certificate,
+)
+
+
+# Everything that foreign bytes can make the parser or the check of the signature raise.
+_NO_CERTIFICATE = (
+    ValueError,
+    TypeError,
+    InvalidSignature,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
 )
 
 
@@ -56,6 +66,6 @@ class Membership:
         try:
             parsed = x509.load_der_x509_certificate(certificate)
             parsed.verify_directly_issued_by(self._authority)
-        except (ValueError, TypeError, InvalidSignature):
+        except _NO_CERTIFICATE:
             return None
         return parsed if fleet_of(parsed) == self._fleet else None

@@ -77,7 +77,7 @@ def test_a_record_cannot_be_moved_or_prolonged(members: Members, field: str) -> 
     assert not MemberRecords(one).validate(dataclasses.replace(record(zero), **{field: other}))
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_damaged_record_is_refused(members: Members, data: st.DataObject) -> None:
     zero, one, _ = members
