@@ -14,6 +14,7 @@ from runtime.cli import (
     generate,
     identity,
     model,
+    reference,
     schema,
     serve,
     tests,
@@ -45,6 +46,7 @@ app.command(
 app.command()(serve.check_config)
 app.command()(serve.health)
 app.command()(schema.schema)
+app.command(hidden=True)(reference.reference)
 app.command("test", context_settings={"ignore_unknown_options": True})(tests.run_tests)
 
 EXIT_FAILED = 1

@@ -35,8 +35,8 @@ class Model(Frozen):
 class Network(Frozen):
     """A network that several hosts share; they use it to reach each other."""
 
-    name: Name
-    cidr: Cidr
+    name: Name = Field(description="what plans and logs call it")
+    cidr: Cidr = Field(description="its addresses, such as 10.0.0.0/24")
     private: bool = Field(
         default=False,
         description="nobody else is on it (a direct cable, WireGuard): plain TCP is allowed",
@@ -61,19 +61,23 @@ class Install(Frozen):
 class HostStage(Frozen):
     """One stage on a host; a bare number in the inventory means all defaults."""
 
-    stage: int = Field(ge=0)
-    dht_port: Port | None = None
-    rpc_port: Port | None = None
-    public_dht_port: Port | None = None
-    public_rpc_port: Port | None = None
+    stage: int = Field(ge=0, description="its place in the pipeline")
+    dht_port: Port | None = Field(default=None, description="port of discovery")
+    rpc_port: Port | None = Field(default=None, description="port of the data plane")
+    public_dht_port: Port | None = Field(
+        default=None, description="the port of public_ip that is mapped to dht_port"
+    )
+    public_rpc_port: Port | None = Field(
+        default=None, description="the port of public_ip that is mapped to rpc_port"
+    )
     device: str | None = Field(default=None, description="overrides the fleet's serving.device")
 
 
 class HostPorts(Frozen):
     """Ports of a host's services that no stage owns."""
 
-    ssh: Port = SSH.port
-    gateway: Port = GATEWAY.port
+    ssh: Port = Field(default=SSH.port, description="where sshd listens; default: ansible_port")
+    gateway: Port = Field(default=GATEWAY.port, description="stage 0's HTTP API, on loopback")
 
 
 class Host(Frozen):
@@ -100,8 +104,10 @@ class Host(Frozen):
             ),
         ],
         ...,
-    ] = ()
-    ports: HostPorts = HostPorts()
+    ] = Field(default=(), description="the stages it runs; a number alone means all defaults")
+    ports: HostPorts = Field(
+        default=HostPorts(), description="ports of services that no stage owns"
+    )
     supervisor: Literal["auto", "systemd", "supervisord"] = Field(
         default="auto",
         description="what starts and watches services; auto: systemd where it runs and the scope "
@@ -125,20 +131,24 @@ class Stage(Frozen):
 class Site(Frozen):
     """The inventory variable `fleet`: everything that is not about one machine."""
 
-    name: Name
+    name: Name = Field(description="part of the names of services, directories and certificates")
     authority: str | None = Field(
         default=None,
         pattern=r"^(/|~/)",
         description="directory on the operator's machine with the fleet's certificate authority; "
         "default: ~/.config/stagefleet/<name>",
     )
-    model: Model
-    serving: Serving = Serving()
-    install: Install = Install()
+    model: Model = Field(description="the model and its splits")
+    serving: Serving = Field(
+        default=Serving(), description="how servers compute and what they allow"
+    )
+    install: Install = Field(default=Install(), description="where the fleet lives on its hosts")
     operators: tuple[Cidr, ...] = Field(
         default=(), description="networks from which people administer the hosts"
     )
-    networks: tuple[Network, ...] = ()
+    networks: tuple[Network, ...] = Field(
+        default=(), description="networks that several hosts share, the preferred one first"
+    )
 
 
 class Fleet(Site):
