@@ -96,7 +96,7 @@ async def swarm_in_process(
     root: Path, model: Path, splits: tuple[int, ...], **serving: object
 ) -> AsyncIterator[Client]:
     """Run every stage in this process and yield stage 0's client."""
-    from runtime.stage.config import checked, read_config
+    from runtime.checks.config import checked, read_config
     from runtime.stage.process import Server
 
     plan = prepare(make_fleet(root, model, splits, **serving))

@@ -1,0 +1,84 @@
+"""A pipeline of engines in one process, and the unsplit model to compare it with."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from runtime.engine.reference import ReferenceEngine, load_engine
+from runtime.spec.base import Span
+
+
+@lru_cache(maxsize=40)
+def _engine(directory: Path, start: int, end: int, dtype: str) -> ReferenceEngine:
+    """Load a span once: random splits of one model share many spans."""
+    return load_engine(directory, Span(start=start, end=end), device="cpu", dtype=dtype)
+
+
+class Pipeline:
+    """Engines whose spans tile the model."""
+
+    def __init__(self, engines: Sequence[ReferenceEngine]) -> None:
+        self.engines = engines
+
+    @classmethod
+    def of(
+        cls, directory: Path, splits: Sequence[int], total: int, dtype: str = "auto"
+    ) -> "Pipeline":
+        """Load one engine per stage; `splits` are the first blocks of stages 1 and on."""
+        bounds = (0, *splits, total)
+        return cls([_engine(directory, start, end, dtype) for start, end in pairwise(bounds)])
+
+    def greedy(
+        self, ids: Tensor, padding: tuple[int, ...], steps: int, chunks: Sequence[int] = ()
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Return the likeliest tokens [batch, steps] and the logits of every step.
+
+        Args:
+            ids: int64 [batch, tokens], padded on the left.
+            padding: per row.
+            steps: how many tokens to generate.
+            chunks: where to cut the prompt; each piece but the last only fills the caches.
+        """
+        caches = [engine.open(padding) for engine in self.engines]
+        first, last = self.engines[0], self.engines[-1]
+        bounds = (0, *chunks, ids.shape[1])
+        pieces = [ids[:, start:end] for start, end in pairwise(bounds)]
+        tokens: list[Tensor] = []
+        logits: list[Tensor] = []
+        for _ in range(steps):
+            for piece in pieces:
+                hidden = first.embed(caches[0], piece)
+                for engine, cache in zip(self.engines[:-1], caches[:-1], strict=True):
+                    hidden = engine.forward(cache, hidden)
+                if piece is pieces[-1]:
+                    logits.append(last.logits(caches[-1], hidden))
+                else:
+                    last.forward(caches[-1], hidden)
+            tokens.append(logits[-1].argmax(-1, keepdim=True))
+            pieces = [tokens[-1]]
+        for cache in caches:
+            cache.close()
+        return torch.cat(tokens, dim=1), logits
+
+
+def generate(
+    model: PreTrainedModel, ids: Tensor, padding: tuple[int, ...], steps: int
+) -> tuple[Tensor, list[Tensor]]:
+    """Return what `Pipeline.greedy` should: transformers' own `generate` on the unsplit model."""
+    mask = (torch.arange(ids.shape[1]) >= torch.tensor(padding).unsqueeze(1)).long()
+    model.generation_config.eos_token_id = None  # every row runs to the end
+    found = model.generate(
+        ids,
+        attention_mask=mask,
+        max_new_tokens=steps,
+        do_sample=False,
+        pad_token_id=0,
+        return_dict_in_generate=True,
+        output_logits=True,
+    )
+    return found.sequences[:, ids.shape[1] :], list(found.logits)
