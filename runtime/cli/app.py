@@ -11,13 +11,13 @@ from runtime.cli import (
     authority,
     demo,
     deploy,
+    development,
     generate,
     identity,
     model,
     reference,
     schema,
     serve,
-    tests,
 )
 from runtime.cli.output import messages
 from runtime.errors import StagefleetError
@@ -47,7 +47,9 @@ app.command()(serve.check_config)
 app.command()(serve.health)
 app.command()(schema.schema)
 app.command(hidden=True)(reference.reference)
-app.command("test", context_settings={"ignore_unknown_options": True})(tests.run_tests)
+_PASSED_ON = {"ignore_unknown_options": True}
+app.command("test", context_settings=_PASSED_ON)(development.run_tests)
+app.command("benchmark", context_settings=_PASSED_ON)(development.run_benchmark)
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
