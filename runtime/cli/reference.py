@@ -72,8 +72,8 @@ def _places(service: Service) -> Iterator[tuple[str, int]]:
 def _inventory() -> Iterator[str]:
     yield from ("# The inventory's keys", "", _MADE, "")
     yield "Two variables describe a fleet: `fleet`, in `group_vars/all/fleet.yml`, and, for each"
-    yield "host, `fleet_host`. Both are plain data. An unknown key is refused, and the nearest known"
-    yield "one is named."
+    yield "host, `fleet_host`. Both are plain data. An unknown key is refused, and the nearest"
+    yield "known one is named."
     for kind in (Kind.FLEET, Kind.HOST):
         schema = schema_of(kind)
         (name,) = schema["properties"]

@@ -19,7 +19,6 @@ from runtime.swarm.identity import (
     read_certificate,
 )
 
-
 # Everything that foreign bytes can make the parser or the check of the signature raise.
 _NO_CERTIFICATE = (
     ValueError,
