@@ -15,6 +15,7 @@ from runtime.client.prompts import Tokenizer
 from runtime.client.session import Node
 from runtime.engine.reference import load_engine
 from runtime.engine.worker import Worker
+from runtime.errors import PeerLostError
 from runtime.gateway.api import Gateway
 from runtime.stage.lifeline import Lifeline
 from runtime.stage.notify import notify
@@ -45,7 +46,14 @@ class Server:
         self._state: State = "joining"
         self._throughput = 0.0
         self._worker: Worker | None = None
-        self._directory = Directory(config, self._membership, checked.manifest.digest)
+        self._lifeline = Lifeline()
+        self._directory = Directory(
+            config,
+            checked.identity,
+            self._membership,
+            checked.manifest.digest,
+            started=self._lifeline.hold,
+        )
         self._view = View(config, self._directory.servers)
         self._neighbours = Neighbours(
             terms(checked, self._membership),
@@ -54,6 +62,7 @@ class Server:
             config.connect_timeout_seconds,
         )
         self._mailboxes = Mailboxes()
+        self._background: list[asyncio.Task[None]] = []
         self._sessions: StageSessions | None = None
 
     def status(self) -> Status:
@@ -78,7 +87,7 @@ class Server:
                 gateway = Gateway(client, self.status, port)
                 await stack.enter_async_context(gateway)
             notify("READY=1")
-            await stop.wait()
+            await _first_of(stop.wait(), self._broken())
             notify("STOPPING=1")
             log.info("stopping")
 
@@ -87,10 +96,9 @@ class Server:
         """Join the swarm, load the span and serve it; yields the client side at stage 0."""
         config = self._checked.config
         async with contextlib.AsyncExitStack() as stack:
-            lifeline = stack.enter_context(Lifeline())
+            stack.enter_context(self._lifeline)
             stack.push_async_callback(self._directory.stop)
-            await self._directory.start(self._checked.identity)
-            lifeline.hold()
+            await self._directory.start()
             await self._directory.announce(self._record())
             worker = await self._load()
             stack.callback(worker.stop)
@@ -106,9 +114,11 @@ class Server:
                 throughput=f"{self._throughput:.2f} rps",
                 peer_id=self._membership.peer_id,
             )
-            await stack.enter_async_context(_background(self._keep_announcing()))
+            stack.push_async_callback(self._end_background)
+            self._run_in_background(self._directory.watch())
+            self._run_in_background(self._keep_announcing())
             if self._sessions is not None:
-                await stack.enter_async_context(_background(self._sessions.expire_idle()))
+                self._run_in_background(self._sessions.expire_idle())
             yield client
 
     def _listen(self, worker: Worker) -> Client | None:
@@ -162,14 +172,28 @@ class Server:
             software=__version__,
         )
 
+    def _run_in_background(self, work: Coroutine[None, None, None]) -> None:
+        self._background.append(asyncio.create_task(work))
+
+    async def _broken(self) -> None:
+        """Wait until something that should go on for ever has ended, and raise why."""
+        done, _ = await asyncio.wait(self._background, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+
+    async def _end_background(self) -> None:
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+
     async def _keep_announcing(self) -> None:
         while True:
             await asyncio.sleep(self._checked.config.announce_period_seconds)
             try:
                 await self._directory.announce(self._record())
-            except Exception:
+            except PeerLostError as error:
                 # The next period tries again; a server that cannot announce still serves.
-                log.exception("the record could not be renewed")
+                log.warning("the record could not be renewed", reason=str(error))
 
 
 async def _first_of(*works: Coroutine[None, None, object]) -> None:
@@ -181,14 +205,3 @@ async def _first_of(*works: Coroutine[None, None, object]) -> None:
     await asyncio.gather(*pending, return_exceptions=True)
     for task in done:
         task.result()
-
-
-@contextlib.asynccontextmanager
-async def _background(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
-    task = asyncio.create_task(work)
-    try:
-        yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task

@@ -129,6 +129,37 @@ def test_a_client_that_goes_away_frees_what_its_session_held(processes: Processe
         time.sleep(0.05)
 
 
+def test_a_lost_discovery_daemon_is_replaced_and_nobody_notices(processes: Processes) -> None:
+    before = _ids(processes)
+    (daemon,) = [one for one in _children(processes.pid(1)) if one.name() == "p2pd"]
+    daemon.kill()
+    assert _ids(processes) == before
+    deadline = time.monotonic() + 60
+    while not any(
+        one.name() == "p2pd" and one.pid != daemon.pid for one in _children(processes.pid(1))
+    ):
+        assert time.monotonic() < deadline, processes.log(1)
+        time.sleep(0.2)
+    # Long enough for the record of before to have expired.
+    time.sleep(5)
+    _wait_until_complete(processes)
+    assert _ids(processes) == before
+    # The new one goes with its server too.
+    children = _children(processes.pid(1))
+    processes.send(1, signal.SIGKILL)
+    processes.wait(1)
+    assert _gone(children)
+    _revive(processes, 1)
+
+
+def test_a_stage_whose_discovery_daemon_is_gone_still_stops(processes: Processes) -> None:
+    (daemon,) = [one for one in _children(processes.pid(2)) if one.name() == "p2pd"]
+    daemon.kill()
+    processes.send(2, signal.SIGTERM)
+    assert processes.wait(2, seconds=15) == 0
+    _revive(processes, 2)
+
+
 def test_a_stopped_stage_ends_in_order_and_frees_its_ports(processes: Processes) -> None:
     children = _children(processes.pid(2))
     processes.send(2, signal.SIGTERM)
