@@ -176,6 +176,7 @@ def measure(sides: list[Side], rounds: int) -> None:
     """
     expected: list[int] = []
     for number in range(rounds + 1):
+        sys.stderr.write(f"round {number} of {rounds}{'' if number else ', not counted'}\n")
         for side in sides:
             ids, speed, trace = side.run()
             expected = expected or ids

@@ -1,6 +1,7 @@
 """`stagefleet serve`, `check-config` and `health`: what units and plays run on a host."""
 
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -59,6 +60,9 @@ def serve(context: typer.Context) -> None:
 
     ready = checked(config)
     refuse_taken_ports(config)
+    # Threads that have no work sleep. By default they spin, on cores that the next stage, or
+    # anything else on this host, needs at that moment (docs/decisions/0011-threads-sleep.md).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # torch, transformers and hivemind take seconds to import; whatever can fail has failed before.
     import uvloop
 
