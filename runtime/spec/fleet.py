@@ -19,7 +19,7 @@ class Model(Frozen):
     """The model and how its blocks are split over the stages."""
 
     path: str = Field(
-        min_length=1, description="the imported model's directory on every host of a stage"
+        pattern=r"^(/|~/)", description="the imported model's directory on every host of a stage"
     )
     total_blocks: int = Field(ge=1, description="how many blocks the model has")
     splits: Splits = Field(
@@ -53,8 +53,10 @@ class Install(Frozen):
     )
     root: str | None = Field(
         default=None,
-        pattern=r"^(/|~/)",
-        description="the directory that holds everything; default: the usual places of the scope",
+        # What supervisord's files and the addresses of sockets can carry.
+        pattern=r"^~?(/[A-Za-z0-9_.@+=,-]+)+$",
+        description="the directory that holds everything, without spaces; "
+        "default: the usual places of the scope",
     )
 
 
@@ -128,6 +130,10 @@ class Stage(Frozen):
     device: str
 
 
+# systemd hides these from hardened services, and an account of a service's own has no home.
+_HOMES = ("~/", "/home/", "/root/")
+
+
 class Site(Frozen):
     """The inventory variable `fleet`: everything that is not about one machine."""
 
@@ -149,6 +155,17 @@ class Site(Frozen):
     networks: tuple[Network, ...] = Field(
         default=(), description="networks that several hosts share, the preferred one first"
     )
+
+    @model_validator(mode="after")
+    def _services_reach_their_files(self) -> Self:
+        if self.install.scope == "system":
+            for key, path in (("install.root", self.install.root), ("model.path", self.model.path)):
+                if path is not None and path.startswith(_HOMES):
+                    raise ValueError(
+                        f"{key} {path} is in a home directory, where services of scope system "
+                        "cannot look; use a place such as /srv, or install.scope: user"
+                    )
+        return self
 
 
 class Fleet(Site):

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -102,8 +103,8 @@ class Authority:
         fresh = (
             known is not None
             and known.public_key() == public_key
-            and known.issuer == authority.subject
-            and expiry(known) - datetime.now(UTC) > _RENEWED_BEFORE
+            and _is_issued_by(known, authority)
+            and not _renewal_due(known)
         )
         if not fresh and not check:
             known = self._certificate(server, public_key, authority)
@@ -125,6 +126,7 @@ class Authority:
                 found[int(match[1])] = Peer(
                     peer_id=certificate_peer_id(certificate),
                     certificate_sha256=hashlib.sha256(_pem(certificate).encode()).hexdigest(),
+                    renewal_due=_renewal_due(certificate),
                 )
         return found
 
@@ -165,6 +167,18 @@ def fleet_of(certificate: x509.Certificate) -> str:
     """Return the name of the fleet that a server's certificate belongs to, or an empty string."""
     names = certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
     return str(names[0].value) if names else ""
+
+
+def _renewal_due(certificate: x509.Certificate) -> bool:
+    return expiry(certificate) - datetime.now(UTC) <= _RENEWED_BEFORE
+
+
+def _is_issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
 
 
 def _requested_key(request: str, server: str) -> rsa.RSAPublicKey:

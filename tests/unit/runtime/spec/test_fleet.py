@@ -90,6 +90,21 @@ def test_two_networks_cannot_have_one_name() -> None:
         fleet({"a": {"stages": [0, 1, 2, 3]}}, networks=[lan, lan])
 
 
+@pytest.mark.parametrize("path", ["~/m", "/home/ada/m", "/root/m"])
+def test_a_systems_services_do_not_look_into_homes(path: str) -> None:
+    hosts = {"a": {"stages": [0, 1, 2, 3]}}
+    with pytest.raises(ValidationError, match=r"model\.path .* is in a home directory"):
+        fleet(hosts, model=MODEL | {"path": path})
+    found = fleet(hosts, model=MODEL | {"path": path}, install={"scope": "user"})
+    assert found.model.path == path
+
+
+@pytest.mark.parametrize("root", ["relative", "/with space", "/a/%(x)s", "~", "/"])
+def test_a_root_has_a_name_that_every_file_can_carry(root: str) -> None:
+    with pytest.raises(ValidationError, match=r"install\.root"):
+        fleet({"a": {"stages": [0, 1, 2, 3]}}, install={"root": root, "scope": "user"})
+
+
 @given(st.permutations(range(4)), st.integers(1, 4))
 def test_how_stages_are_spread_over_hosts_changes_nothing_but_their_host(
     order: list[int], count: int

@@ -55,12 +55,23 @@ def test_another_key_or_an_old_certificate_is_signed_anew(
 ) -> None:
     first = made.sign("stage-1", request_text)
     monkeypatch.setattr(authority, "_RENEWED_BEFORE", timedelta(days=366))
+    assert made.peers()[1].renewal_due
     renewed = made.sign("stage-1", request_text)
     assert renewed.changed
     assert renewed.certificate != first.certificate
     monkeypatch.undo()
     create_identity(tmp_path / "other")
     assert made.sign("stage-1", signing_request(private_key(tmp_path / "other"))).changed
+
+
+def test_a_new_authority_does_not_take_over_the_certificates_of_the_old_one(
+    made: Authority, request_text: str, tmp_path: Path
+) -> None:
+    made.sign("stage-1", request_text)
+    for path in (tmp_path / "authority").glob("*.*"):
+        path.unlink()
+    made.create()
+    assert made.sign("stage-1", request_text).changed
 
 
 def test_check_signs_nothing(tmp_path: Path, request_text: str) -> None:
@@ -79,6 +90,7 @@ def test_what_was_signed_tells_every_peer_id_by_stage(made: Authority, request_t
     peers = made.peers()
     assert sorted(peers) == [1, 12]
     assert len(peers[1].certificate_sha256) == 64
+    assert not peers[1].renewal_due
     assert peers[1].certificate_sha256 != peers[12].certificate_sha256
 
 

@@ -8,7 +8,7 @@ import pytest
 from hivemind.dht.validation import DHTRecord
 from hivemind.proto.dht_pb2 import PingRequest, PingResponse
 from hivemind.utils import MSGPackSerializer
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.swarm.authority import Authority
@@ -77,7 +77,7 @@ def test_a_record_cannot_be_moved_or_prolonged(members: Members, field: str) -> 
     assert not MemberRecords(one).validate(dataclasses.replace(record(zero), **{field: other}))
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_a_damaged_record_is_refused_or_says_the_same(
     members: Members, data: st.DataObject

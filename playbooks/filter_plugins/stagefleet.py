@@ -1,0 +1,109 @@
+"""The playbooks' way into `runtime.spec`: plain data in, plain data out, nothing decided here.
+
+Ansible loads this file anew for most tasks, also for those that use other filters only. So each
+filter imports what it needs itself: together these imports take half a second.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ansible.errors import AnsibleFilterError
+
+if TYPE_CHECKING:
+    from runtime.spec.plan import HostPlan
+
+
+def fleet_plans(hostvars: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return every host's plan, or the problems that forbid one, in the operator's words.
+
+    The problems are returned because an error of a filter reaches the operator only below several
+    screens of Ansible's own words.
+    """
+    from runtime.errors import StagefleetError
+
+    try:
+        found = _plans(hostvars)
+    except StagefleetError as error:
+        return {"problems": str(error), "plans": {}}
+    return {
+        "problems": "",
+        "plans": {name: plan.model_dump(mode="json") for name, plan in found.items()},
+    }
+
+
+def fleet_units(plan: Mapping[str, Any], python: str, release: str) -> list[dict[str, Any]]:
+    """Return the services of a host's plan."""
+    from runtime.spec.units import stage_units
+
+    found = stage_units(_host_plan(plan), str(python), str(release))
+    return [unit.model_dump(mode="json") for unit in found]
+
+
+def fleet_supervisor(plan: Mapping[str, Any], service_manager: str) -> str:
+    """Return what starts and watches the services of a host: systemd or supervisord."""
+    from runtime.spec.errors import SpecError
+    from runtime.spec.units import supervisor
+
+    try:
+        return supervisor(_host_plan(plan), str(service_manager))
+    except SpecError as error:
+        raise AnsibleFilterError(str(error)) from None
+
+
+def at_home(data: object, home: str) -> object:
+    """Return plain data with every text that starts with `~/` below this home directory."""
+    from runtime.spec import paths
+
+    return paths.at_home(_plain(data), str(home))
+
+
+def _plans(hostvars: Mapping[str, Mapping[str, Any]]) -> dict[str, "HostPlan"]:
+    from pathlib import Path
+
+    from runtime.spec.inventory import HOST_VARIABLE, SITE_VARIABLE, fleet_of
+    from runtime.spec.paths import authority_path
+    from runtime.spec.plan import plans
+    from runtime.swarm.authority import Authority
+
+    # Of the other variables only the names count, for the search of typos: their values may be
+    # expensive to template, or secret.
+    read = {SITE_VARIABLE, HOST_VARIABLE, "ansible_host", "ansible_port"}
+    fleet = fleet_of(
+        {
+            str(name): {
+                str(key): _plain(variables[key]) if key in read else None for key in variables
+            }
+            for name, variables in hostvars.items()
+        }
+    )
+    peers = Authority(Path(authority_path(fleet)).expanduser(), fleet.name).peers()
+    return plans(fleet, peers)
+
+
+def _host_plan(plan: Mapping[str, Any]) -> "HostPlan":
+    from runtime.spec.plan import HostPlan
+
+    return HostPlan.model_validate_json(json.dumps(_plain(plan)))
+
+
+def _plain(value: object) -> object:
+    """Rebuild Ansible's lazy containers, whose items C code would not see."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, str) else value
+
+
+class FilterModule:
+    """What Ansible looks for in a filter plugin."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Return the filters by name."""
+        return {
+            "fleet_plans": fleet_plans,
+            "fleet_units": fleet_units,
+            "fleet_supervisor": fleet_supervisor,
+            "at_home": at_home,
+        }
