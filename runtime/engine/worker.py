@@ -1,15 +1,16 @@
-"""The one thread that computes, and the memory its sessions may take.
+"""Where and when blocks are computed, and the memory that sessions may take.
 
-torch works in a thread of its own, so that connections, heartbeats and health checks never wait
-for a block. Work is done in the order in which it arrives.
+torch works in a thread of its own, so that connections, heartbeats and health checks do not wait
+for a block; only decode steps too short to be worth the hand-over run on the event loop
+(docs/decisions/0012-short-steps-on-the-loop.md). Work is done in the order in which it arrives.
 """
 
 import asyncio
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,6 +23,8 @@ from runtime.errors import ServerFullError
 Result = TypeVar("Result")
 _MIB = 1 << 20
 _MEASURED_STEPS = 8
+# Longer decode steps leave the event loop: it answers heartbeats and health checks within this.
+_SHORT_STEP_NS = 50_000_000
 
 
 @dataclass(frozen=True)
@@ -55,21 +58,27 @@ class Worker:
         """Use `load`, which makes the thread too.
 
         Args:
-            engine: the loaded span.
-            thread: the only one that uses the engine; torch's settings hold for one thread.
+            engine: the loaded span; never used by two threads at once.
+            thread: where everything but short steps is computed.
             kv_cache_mib: what all sessions' keys and values may take together, in MiB.
         """
         self.engine = engine
         self.kv_total_bytes = kv_cache_mib * _MIB
         self.kv_used_bytes = 0
         self._thread = thread
+        self._handed_over: list[Future[Any]] = []
+        # Until a decode step has been measured, none counts as short.
+        self._decode_ns = _SHORT_STEP_NS
 
     @classmethod
     async def load(cls, load: Callable[[], Engine], kv_cache_mib: int) -> "Worker":
         """Return a worker for the engine that `load` makes, in the thread that will use it."""
         thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compute")
+        loop = asyncio.get_running_loop()
         try:
-            engine = await asyncio.get_running_loop().run_in_executor(thread, load)
+            engine = await loop.run_in_executor(thread, load)
+            # torch keeps this setting for each thread, and short steps run in this one.
+            torch.set_num_threads(await loop.run_in_executor(thread, torch.get_num_threads))
         except BaseException:
             thread.shutdown(wait=False, cancel_futures=True)
             raise
@@ -102,14 +111,18 @@ class Worker:
         self.kv_used_bytes -= slot.reserved_bytes
 
     async def forward(self, slot: Slot, hidden: Tensor) -> Timed[Tensor]:
-        """Return hidden states `[batch, tokens, hidden]` behind this span's blocks."""
-        return await self._compute(lambda: self.engine.forward(slot.cache, hidden))
+        """Return hidden states `[batch, tokens, hidden]` behind this span's blocks, on the CPU."""
+        engine = self.engine
+        # Copied where it is computed: the copy is what waits for an accelerator.
+        return await self._compute(
+            lambda: engine.forward(slot.cache, hidden).cpu(), hidden.shape[1]
+        )
 
     async def forward_ids(self, slot: Slot, ids: Tensor) -> Timed[Tensor]:
         """Return hidden states for token ids `[batch, tokens]`, embedded and run through."""
         engine = self.engine
         return await self._compute(
-            lambda: engine.forward(slot.cache, engine.embed(slot.cache, ids))
+            lambda: engine.forward(slot.cache, engine.embed(slot.cache, ids)).cpu(), ids.shape[1]
         )
 
     async def next_ids(
@@ -117,7 +130,8 @@ class Worker:
     ) -> Timed[tuple[int, ...]]:
         """Return each sequence's next token; only the last stage can."""
         return await self._compute(
-            lambda: self._sample(slot, self.engine.logits(slot.cache, hidden), sampling)
+            lambda: self._sample(slot, self.engine.logits(slot.cache, hidden), sampling),
+            hidden.shape[1],
         )
 
     async def next_ids_alone(
@@ -128,7 +142,8 @@ class Worker:
         return await self._compute(
             lambda: self._sample(
                 slot, engine.logits(slot.cache, engine.embed(slot.cache, ids)), sampling
-            )
+            ),
+            ids.shape[1],
         )
 
     async def throughput(self) -> float:
@@ -151,10 +166,24 @@ class Worker:
         positions = [slot.length - padding for padding in slot.padding]
         return tuple(sample(logits, sampling, positions))
 
-    async def _compute(self, work: Callable[[], Result]) -> Timed[Result]:
+    async def _compute(self, work: Callable[[], Result], tokens: int) -> Timed[Result]:
+        """Return what `work` computes for so many new tokens of each sequence."""
+
         def timed() -> Timed[Result]:
             started = time.monotonic_ns()
             value = work()
             return Timed(value, started, time.monotonic_ns())
 
-        return await asyncio.get_running_loop().run_in_executor(self._thread, timed)
+        # Whatever else is ready goes first, so that no session keeps the loop to itself.
+        await asyncio.sleep(0)
+        # A step that nobody waits for any more is still computed to its end.
+        self._handed_over = [step for step in self._handed_over if not step.done()]
+        if tokens == 1 and self._decode_ns < _SHORT_STEP_NS and not self._handed_over:
+            done = timed()
+        else:
+            step = self._thread.submit(timed)
+            self._handed_over.append(step)
+            done = await asyncio.wrap_future(step)
+        if tokens == 1:
+            self._decode_ns = done.finished - done.started
+        return done

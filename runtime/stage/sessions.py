@@ -208,7 +208,7 @@ class StageSessions:
         hidden = tensor_from(body, step.dtype, shape)
         if hidden.dtype != engine.dtype:
             raise WireError(f"hidden states in {step.dtype}; this span computes in {engine.dtype}")
-        return hidden.to(engine.device)
+        return hidden
 
     async def _middle_step(
         self, session: Session, step: Step, hidden: Tensor, received: int

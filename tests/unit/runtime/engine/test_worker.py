@@ -1,0 +1,185 @@
+"""The worker: which steps leave the event loop, and the room it gives to sessions."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from runtime.engine import worker as module
+from runtime.engine.engine import Cache
+from runtime.engine.worker import Worker
+from runtime.errors import ServerFullError
+from runtime.spec.base import Span
+
+HIDDEN = 4
+MS = 1_000_000
+
+
+class Room:
+    """The cache of `Recorder`."""
+
+    def __init__(self, padding: tuple[int, ...]) -> None:
+        self.padding, self.length, self.batch, self.nbytes = padding, 0, len(padding), 0
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class Recorder:
+    """An engine that notes in which thread it ran; each step takes `step_ms` on its own clock."""
+
+    span, total_blocks, hidden_size, vocab_size = Span(start=0, end=1), 1, HIDDEN, 8
+    dtype, device = torch.float32, torch.device("cpu")
+    kv_bytes_per_token, max_length = 1 << 10, 64
+
+    def __init__(self) -> None:
+        self.now, self.step_ms = 0, 1
+        self.threads: list[threading.Thread] = []
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def monotonic_ns(self) -> int:
+        """Stand in for `time`."""
+        return self.now
+
+    def open(self, padding: tuple[int, ...]) -> Room:
+        """Return a cache."""
+        return Room(padding)
+
+    def embed(self, cache: Cache, ids: Tensor) -> Tensor:
+        """Return one hidden state for each id."""
+        assert cache.length >= 0
+        return ids.unsqueeze(-1).expand(-1, -1, HIDDEN).float()
+
+    def forward(self, cache: Cache, hidden: Tensor) -> Tensor:
+        """Wait for the gate, let the time pass and return the input."""
+        assert self.gate.wait(timeout=30), "nobody opened the gate"
+        self.threads.append(threading.current_thread())
+        self.now += self.step_ms * MS
+        cache.length += hidden.shape[1]
+        return hidden
+
+    def logits(self, cache: Cache, hidden: Tensor) -> Tensor:
+        """Return the same for every token."""
+        self.forward(cache, hidden)
+        return torch.zeros(hidden.shape[0], self.vocab_size)
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    recorder = Recorder()
+    monkeypatch.setattr(module, "time", recorder)
+    return recorder
+
+
+@pytest.fixture
+async def worker(engine: Recorder) -> AsyncIterator[Worker]:
+    made = await Worker.load(lambda: engine, kv_cache_mib=1)
+    yield made
+    made.stop()
+
+
+def state(tokens: int) -> Tensor:
+    return torch.zeros(1, tokens, HIDDEN)
+
+
+def on_loop(engine: Recorder) -> list[bool]:
+    """Return for each step whether the event loop's thread ran it."""
+    return [thread is threading.current_thread() for thread in engine.threads]
+
+
+async def test_decode_steps_stay_on_the_loop_once_they_are_known_to_be_short(
+    worker: Worker, engine: Recorder
+) -> None:
+    slot = worker.open((0,), 16)
+    for tokens in (5, 1, 1, 1):
+        await worker.forward(slot, state(tokens))
+    assert on_loop(engine) == [False, False, True, True]
+
+
+async def test_prefill_leaves_the_loop_even_after_short_steps(
+    worker: Worker, engine: Recorder
+) -> None:
+    slot = worker.open((0,), 16)
+    for tokens in (1, 1, 5):
+        await worker.forward(slot, state(tokens))
+    assert on_loop(engine) == [False, True, False]
+
+
+async def test_long_steps_leave_the_loop_until_they_are_short_again(
+    worker: Worker, engine: Recorder
+) -> None:
+    slot = worker.open((0,), 16)
+    for milliseconds in (1, 80, 80, 1, 1):
+        engine.step_ms = milliseconds
+        await worker.forward(slot, state(1))
+    assert on_loop(engine) == [False, True, False, False, True]
+
+
+@pytest.mark.parametrize("gives_up", [False, True])
+async def test_no_step_runs_beside_one_in_the_thread(
+    worker: Worker, engine: Recorder, gives_up: bool
+) -> None:
+    slots = [worker.open((0,), 16) for _ in range(3)]
+    await worker.forward(slots[0], state(1))
+    engine.gate.clear()
+    running = asyncio.create_task(worker.forward(slots[1], state(5)))
+    waiting = asyncio.create_task(worker.forward(slots[2], state(5)))
+    await asyncio.sleep(0.01)
+    if gives_up:
+        for task in (running, waiting):
+            task.cancel()
+        await asyncio.gather(running, waiting, return_exceptions=True)
+    last = asyncio.create_task(worker.forward(slots[0], state(1)))
+    await asyncio.sleep(0.01)
+    # On the loop it would have waited for the gate for ever.
+    assert not last.done()
+    engine.gate.set()
+    await asyncio.gather(running, waiting, last, return_exceptions=True)
+    assert on_loop(engine) == [False] * (3 if gives_up else 4)
+
+
+async def test_other_work_is_not_held_up_by_a_session_of_short_steps(worker: Worker) -> None:
+    slot = worker.open((0,), 16)
+    beats = 0
+
+    async def heart() -> None:
+        nonlocal beats
+        while True:
+            await asyncio.sleep(0)
+            beats += 1
+
+    beating = asyncio.create_task(heart())
+    for _ in range(10):
+        await worker.forward(slot, state(1))
+    beating.cancel()
+    assert beats >= 10
+
+
+async def test_the_loop_computes_with_as_many_threads_as_the_engine_asked_for(
+    engine: Recorder,
+) -> None:
+    before = torch.get_num_threads()
+
+    def load() -> Recorder:
+        torch.set_num_threads(before + 1)
+        return engine
+
+    worker = await Worker.load(load, kv_cache_mib=1)
+    assert torch.get_num_threads() == before + 1
+    torch.set_num_threads(before)
+    worker.stop()
+
+
+async def test_sessions_share_the_budget_and_give_back_what_they_took(worker: Worker) -> None:
+    slots = [worker.open((0,), 512), worker.open((0, 3), 256)]
+    assert worker.kv_used_bytes == worker.kv_total_bytes == 1 << 20
+    with pytest.raises(ServerFullError, match=r"need 0 MiB for keys and values; 0 of 1 MiB"):
+        worker.open((0,), 1)
+    for slot in slots:
+        worker.close(slot)
+    assert worker.kv_used_bytes == 0
+    assert worker.open((0,), 1).reserved_bytes == 1 << 10
