@@ -1,5 +1,6 @@
 """`stagefleet demo`: the main job on this machine, from nothing to text."""
 
+import signal
 import sys
 import time
 from pathlib import Path
@@ -33,6 +34,8 @@ def demo(
     It takes the small model SmolLM2-135M-Instruct, runs the same playbooks that deploy a fleet of
     servers, and leaves the pipeline running. Ctrl-C before the end stops everything it started.
     """
+    # An end by SIGTERM goes the same way as one by Ctrl-C: no stage is left behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     inventory = ROOT / DEFAULT_INVENTORY
     fleet = read_inventory(inventory).fleet
     was_running = _answers(fleet)

@@ -1,6 +1,9 @@
 """A playbook run of which only the progress is shown: one line that says what is being done."""
 
+import contextlib
 import json
+import os
+import signal
 import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -12,6 +15,7 @@ from runtime.cli.project import playbook_command, playbook_environment
 from runtime.errors import DeployError
 
 _EVENTS = "ansible.posix.jsonl"
+_END_SECONDS = 20
 
 
 @dataclass
@@ -36,11 +40,17 @@ def run_quietly(verb: str, inventory: Path, arguments: list[str], title: str) ->
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
     )
     outcome = _Outcome()
-    with process, messages.status(title) as line:
-        for task in _tasks(process.stdout or (), outcome):
-            line.update(f"{title}: {task}")
+    try:
+        with messages.status(title) as line:
+            for task in _tasks(process.stdout or (), outcome):
+                line.update(f"{title}: {task}")
+        process.wait()
+    except KeyboardInterrupt:
+        _interrupt(process)
+        raise
     if process.returncode != 0:
         told = outcome.failures or outcome.strays[-20:]
         raise DeployError(
@@ -48,6 +58,16 @@ def run_quietly(verb: str, inventory: Path, arguments: list[str], title: str) ->
             hint=f"the whole output: ansible-playbook -i {inventory} playbooks/{verb}.yml",
         )
     return outcome.changed
+
+
+def _interrupt(process: subprocess.Popen[str]) -> None:
+    """End a playbook and whatever it is running now, and wait until they have ended."""
+    for number in (signal.SIGINT, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=_END_SECONDS)
+            return
 
 
 def _tasks(lines: Iterable[str], outcome: _Outcome) -> Iterator[str]:

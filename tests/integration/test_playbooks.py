@@ -151,6 +151,8 @@ def test_a_check_of_a_virgin_host_fails_nothing_and_changes_nothing(
     assert '+  "stage": 1' in run.output
     assert not site.root.exists()
     assert not (tmp_path / "authority").exists()
+    assert site.succeed("service", "-e", "service_verb=stop").changed == 0
+    assert "nothing is deployed" in site.play("service", "-e", "service_verb=start").output
 
 
 def test_a_deployed_pipeline_is_complete(site: Site) -> None:
