@@ -34,8 +34,10 @@ def demo(
     It takes the small model SmolLM2-135M-Instruct, runs the same playbooks that deploy a fleet of
     servers, and leaves the pipeline running. Ctrl-C before the end stops everything it started.
     """
-    # An end by SIGTERM goes the same way as one by Ctrl-C: no stage is left behind.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # An end by SIGTERM goes the same way as one by Ctrl-C, also where a shell ignores Ctrl-C for
+    # what it runs in the background: no stage is left behind.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     inventory = ROOT / DEFAULT_INVENTORY
     fleet = read_inventory(inventory).fleet
     was_running = _answers(fleet)
