@@ -3,36 +3,13 @@
 from pathlib import Path
 
 import pytest
-import torch
-from transformers import AutoModelForCausalLM
 
 from runtime.client.request import GenerationRequest, RouteEvent
 from tests.support.models import import_tiny
+from tests.support.pipelines import greedy_ids
 from tests.support.swarm import collect, swarm_in_process
 
 PROMPTS = ("Hello, pipeline", "a", "The quick brown fox jumps over the lazy dog, twice over.")
-
-
-def greedy_ids(model: Path, prompts: tuple[str, ...], new_tokens: int) -> list[list[int]]:
-    """Return what transformers' own unsplit `generate` continues the prompts with."""
-    from runtime.client.prompts import Tokenizer
-
-    tokenizer = Tokenizer(model)
-    batch = tokenizer.batch(GenerationRequest(prompts=prompts))
-    whole = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
-    mask = torch.ones_like(batch.ids)
-    for row, padding in enumerate(batch.padding):
-        mask[row, :padding] = 0
-    with torch.inference_mode():
-        ids = whole.generate(
-            batch.ids,
-            attention_mask=mask,
-            do_sample=False,
-            max_new_tokens=new_tokens,
-            min_new_tokens=new_tokens,
-            pad_token_id=tokenizer.pad,
-        )
-    return [row[batch.ids.shape[1] :].tolist() for row in ids]
 
 
 @pytest.fixture(scope="module", params=["llama", "qwen3", "gpt2"])

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from runtime.client.prompts import Tokenizer
+from runtime.client.request import GenerationRequest
 from runtime.engine.reference import ReferenceEngine, load_engine
 from runtime.spec.base import Span
 
@@ -82,3 +84,23 @@ def generate(
         output_logits=True,
     )
     return found.sequences[:, ids.shape[1] :], list(found.logits)
+
+
+def greedy_ids(model: Path, prompts: tuple[str, ...], new_tokens: int) -> list[list[int]]:
+    """Return what transformers' own unsplit `generate` continues the prompts with."""
+    tokenizer = Tokenizer(model)
+    batch = tokenizer.batch(GenerationRequest(prompts=prompts))
+    whole = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    mask = torch.ones_like(batch.ids)
+    for row, padding in enumerate(batch.padding):
+        mask[row, :padding] = 0
+    with torch.inference_mode():
+        ids = whole.generate(
+            batch.ids,
+            attention_mask=mask,
+            do_sample=False,
+            max_new_tokens=new_tokens,
+            min_new_tokens=new_tokens,
+            pad_token_id=tokenizer.pad,
+        )
+    return [row[batch.ids.shape[1] :].tolist() for row in ids]
