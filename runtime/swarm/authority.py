@@ -19,7 +19,15 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from runtime.errors import IdentityError
 from runtime.spec.base import Frozen
 from runtime.spec.plan import Peer, stage_name
-from runtime.swarm.identity import certificate_peer_id, expiry, private_key, read_certificate
+from runtime.swarm.identity import (
+    AUTHORITY,
+    CERTIFICATE,
+    certificate_peer_id,
+    expiry,
+    private_key,
+    read_certificate,
+    signing_request,
+)
 from runtime.swarm.identity import create_identity as create_key
 
 _AUTHORITY_LIFE = timedelta(days=3650)
@@ -115,6 +123,18 @@ class Authority:
             certificate=_pem(known) if known is not None else "",
             authority=_pem(authority),
         )
+
+    def issue(self, server: str, directory: Path) -> bool:
+        """Give `directory` a key, unless it has one, and its certificates; return what changed.
+
+        Raises:
+            IdentityError: there is no authority, or the key is damaged.
+        """
+        made = create_key(directory)
+        signed = self.sign(server, signing_request(private_key(directory)))
+        (directory / CERTIFICATE).write_text(signed.certificate)
+        (directory / AUTHORITY).write_text(signed.authority)
+        return made or signed.changed
 
     def peers(self) -> dict[int, Peer]:
         """Return, by stage, the servers that have a certificate."""

@@ -19,13 +19,6 @@ from runtime.model.manifest import read_manifest
 from runtime.spec.fleet import Fleet
 from runtime.spec.plan import HostPlan, plans
 from runtime.swarm.authority import Authority
-from runtime.swarm.identity import (
-    AUTHORITY,
-    CERTIFICATE,
-    create_identity,
-    private_key,
-    signing_request,
-)
 
 LOOPBACK = "127.0.0.1"
 START_SECONDS = 120
@@ -73,10 +66,7 @@ def issue(fleet: Fleet, directory: Path, server: str) -> None:
     """Make an identity in `directory` and certify it by the fleet's authority."""
     authority = Authority(Path(fleet.authority or ""), fleet.name)
     authority.create()
-    create_identity(directory)
-    signed = authority.sign(server, signing_request(private_key(directory)))
-    (directory / CERTIFICATE).write_text(signed.certificate)
-    (directory / AUTHORITY).write_text(signed.authority)
+    authority.issue(server, directory)
 
 
 def prepare(fleet: Fleet) -> HostPlan:

@@ -8,10 +8,13 @@ from runtime.errors import IdentityError
 from runtime.swarm import authority
 from runtime.swarm.authority import Authority, fleet_of
 from runtime.swarm.identity import (
+    AUTHORITY,
+    CERTIFICATE,
     certificate_peer_id,
     create_identity,
     peer_id,
     private_key,
+    read_certificate,
     signing_request,
 )
 
@@ -110,3 +113,16 @@ def test_certificates_start_before_now_for_clocks_that_are_behind(
     signed = made.sign("stage-1", request_text)
     certificate = x509.load_pem_x509_certificate(signed.certificate.encode())
     assert certificate.not_valid_before_utc < datetime.now(UTC) - timedelta(minutes=30)
+
+
+def test_issuing_makes_a_key_once_and_certificates_that_fit_it(
+    made: Authority, tmp_path: Path
+) -> None:
+    directory = tmp_path / "stage-1"
+    assert made.issue("stage-1", directory)
+    before = {path.name: path.read_bytes() for path in directory.iterdir()}
+    assert not made.issue("stage-1", directory)
+    assert {path.name: path.read_bytes() for path in directory.iterdir()} == before
+    certificate = read_certificate(directory / CERTIFICATE)
+    assert certificate_peer_id(certificate) == peer_id(private_key(directory).public_key())
+    certificate.verify_directly_issued_by(read_certificate(directory / AUTHORITY))
