@@ -11,6 +11,7 @@ from runtime import __version__
 from runtime.checks.config import Checked
 from runtime.client.generation import Client
 from runtime.client.mailbox import Mailboxes
+from runtime.client.once import print_answer
 from runtime.client.prompts import Tokenizer
 from runtime.client.session import Node
 from runtime.engine.reference import load_engine
@@ -76,18 +77,25 @@ class Server:
         )
 
     async def run(self) -> None:
-        """Serve until SIGTERM or SIGINT."""
+        """Serve until SIGTERM or SIGINT or, with a prompt, until it has been answered.
+
+        Raises:
+            StagefleetError: the prompt cannot be answered.
+        """
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         async with self.serving() as client, contextlib.AsyncExitStack() as stack:
-            if client is not None:
-                port = self._checked.config.gateway_port
-                gateway = Gateway(client, self.status, port)
+            config = self._checked.config
+            works = [stop.wait(), self._broken()]
+            if client is not None and config.prompt is not None:
+                works.append(print_answer(client, config))
+            elif client is not None:
+                gateway = Gateway(client, self.status, config.gateway_port)
                 await stack.enter_async_context(gateway)
             notify("READY=1")
-            await _first_of(stop.wait(), self._broken())
+            await _first_of(*works)
             notify("STOPPING=1")
             log.info("stopping")
 
