@@ -86,10 +86,16 @@ async def swarm_in_process(
     root: Path, model: Path, splits: tuple[int, ...], **serving: object
 ) -> AsyncIterator[Client]:
     """Run every stage in this process and yield stage 0's client."""
+    async with serving_in_process(prepare(make_fleet(root, model, splits, **serving))) as client:
+        yield client
+
+
+@contextlib.asynccontextmanager
+async def serving_in_process(plan: HostPlan) -> AsyncIterator[Client]:
+    """Run every stage of a plan, as its configuration files are now, in this process."""
     from runtime.checks.config import checked, read_config
     from runtime.stage.process import Server
 
-    plan = prepare(make_fleet(root, model, splits, **serving))
     configs = [checked(read_config(Path(stage.config_path))) for stage in plan.stages]
     async with contextlib.AsyncExitStack() as stack:
         serving_now = [Server(config).serving() for config in configs]
