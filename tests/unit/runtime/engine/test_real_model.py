@@ -1,7 +1,6 @@
 """SmolLM2-135M-Instruct: however it is split, its text is that of the unsplit model."""
 
 import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,15 +19,6 @@ SPLITS = [(), (0,), (8, 16, 24), (1, 29), (5, 6, 20, 28)]
 PROMPTS = [([1], 24), ([500], 8), ([3, 61, 150, 17], 10)]
 
 Generated = tuple[torch.Tensor, tuple[int, ...], torch.Tensor, list[torch.Tensor]]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Several threads wait for each other when the machine is busy with something else too."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

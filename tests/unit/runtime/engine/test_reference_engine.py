@@ -1,6 +1,5 @@
 """The reference engine: any split of any supported family computes what the whole model does."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,15 +41,6 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama, rope of llama 3": ("llama", {"rope_parameters": LLAMA3}),
     "qwen2, yarn": ("qwen2", {"rope_parameters": YARN}),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Models this small take longer with several threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module", params=MODELS)
