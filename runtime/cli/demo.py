@@ -105,7 +105,7 @@ def _answer(base: str, request: dict[str, object]) -> tuple[list[dict[str, Any]]
 
 def _print_where(fleet: Fleet, route: list[dict[str, Any]], end: dict[str, Any]) -> None:
     table = Table(title="What ran where", title_justify="left")
-    for column in ("stage", "blocks", "host", "ports (dht, rpc)", "steps/s alone"):
+    for column in ("stage", "blocks", "host", "ports (dht, rpc)", "steps/s at start"):
         table.add_column(column)
     for hop in route:
         stage = fleet.stages[hop["stage"]]
