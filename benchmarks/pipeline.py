@@ -299,7 +299,7 @@ def print_tables(found: Mapping[str, Any], console: Console) -> None:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
-    parser.add_argument("--rounds", type=int, default=9, help="counted rounds (default: 9)")
+    parser.add_argument("--rounds", type=int, default=7, help="counted rounds (default: 7)")
     parser.add_argument(
         "--servers",
         type=int,

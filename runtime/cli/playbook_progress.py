@@ -40,6 +40,7 @@ def run_quietly(verb: str, inventory: Path, arguments: list[str], title: str) ->
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        # Ctrl-C reaches this process alone, which then ends the playbook as a whole.
         start_new_session=True,
     )
     outcome = _Outcome()

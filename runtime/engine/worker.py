@@ -107,7 +107,7 @@ class Worker:
 
     def close(self, slot: Slot) -> None:
         """Free a session's room, after whatever is being computed for it."""
-        self._thread.submit(slot.cache.close)
+        self._handed_over.append(self._thread.submit(slot.cache.close))
         self.kv_used_bytes -= slot.reserved_bytes
 
     async def forward(self, slot: Slot, hidden: Tensor) -> Timed[Tensor]:

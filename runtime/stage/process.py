@@ -88,14 +88,14 @@ class Server:
             loop.add_signal_handler(number, stop.set)
         async with self.serving() as client, contextlib.AsyncExitStack() as stack:
             config = self._checked.config
-            works = [stop.wait(), self._broken()]
-            if client is not None and config.prompt is not None:
-                works.append(print_answer(client, config))
-            elif client is not None:
+            if client is not None and config.prompt is None:
                 gateway = Gateway(client, self.status, config.gateway_port)
                 await stack.enter_async_context(gateway)
             notify("READY=1")
-            await _first_of(*works)
+            ends = [stop.wait(), self._broken()]
+            if client is not None and config.prompt is not None:
+                ends.append(print_answer(client, config))
+            await _first_of(*ends)
             notify("STOPPING=1")
             log.info("stopping")
 

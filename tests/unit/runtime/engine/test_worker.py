@@ -21,11 +21,13 @@ MS = 1_000_000
 class Room:
     """The cache of `Recorder`."""
 
-    def __init__(self, padding: tuple[int, ...]) -> None:
+    def __init__(self, padding: tuple[int, ...], gate: threading.Event) -> None:
         self.padding, self.length, self.batch, self.nbytes = padding, 0, len(padding), 0
+        self.gate = gate
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Wait for the gate."""
+        assert self.gate.wait(timeout=30), "nobody opened the gate"
 
 
 class Recorder:
@@ -47,11 +49,11 @@ class Recorder:
 
     def open(self, padding: tuple[int, ...]) -> Room:
         """Return a cache."""
-        return Room(padding)
+        return Room(padding, self.gate)
 
     def embed(self, cache: Cache, ids: Tensor) -> Tensor:
         """Return one hidden state for each id."""
-        assert cache.length >= 0
+        del cache
         return ids.unsqueeze(-1).expand(-1, -1, HIDDEN).float()
 
     def forward(self, cache: Cache, hidden: Tensor) -> Tensor:
@@ -140,6 +142,19 @@ async def test_no_step_runs_beside_one_in_the_thread(
     engine.gate.set()
     await asyncio.gather(running, waiting, last, return_exceptions=True)
     assert on_loop(engine) == [False] * (3 if gives_up else 4)
+
+
+async def test_no_step_runs_beside_the_end_of_a_session(worker: Worker, engine: Recorder) -> None:
+    slots = [worker.open((0,), 16) for _ in range(2)]
+    await worker.forward(slots[0], state(1))
+    engine.gate.clear()
+    worker.close(slots[1])
+    step = asyncio.create_task(worker.forward(slots[0], state(1)))
+    await asyncio.sleep(0.01)
+    assert not step.done()
+    engine.gate.set()
+    await step
+    assert on_loop(engine) == [False, False]
 
 
 async def test_other_work_is_not_held_up_by_a_session_of_short_steps(worker: Worker) -> None:
