@@ -33,6 +33,7 @@ app.command()(demo.demo)
 app.command()(deploy.plan)
 app.command()(deploy.deploy)
 app.command()(deploy.service)
+app.command()(deploy.destroy)
 app.command()(generate.generate)
 app.command()(generate.chat)
 app.add_typer(model.app, name="model")
@@ -47,9 +48,12 @@ app.command()(serve.check_config)
 app.command()(serve.health)
 app.command()(schema.schema)
 app.command(hidden=True)(reference.reference)
+app.command(hidden=True)(development.release)
 _PASSED_ON = {"ignore_unknown_options": True}
 app.command("test", context_settings=_PASSED_ON)(development.run_tests)
 app.command("benchmark", context_settings=_PASSED_ON)(development.run_benchmark)
+# Its verbs are its own, and so is what --help says about them.
+app.command("lab", add_help_option=False, context_settings=_PASSED_ON)(development.run_lab)
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
@@ -74,9 +78,14 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line; an error an operator can act on ends with 1 and its hint."""
+    """Run the `stagefleet` command."""
+    run_app(app)
+
+
+def run_app(application: typer.Typer) -> None:
+    """Run a command line; an error an operator can act on ends with 1 and its hint."""
     try:
-        app()
+        application()
     except StagefleetError as error:
         messages.print(f"[red]error:[/] {click.unstyle(str(error))}", markup=True, soft_wrap=True)
         sys.exit(EXIT_FAILED)

@@ -52,6 +52,22 @@ def service(
     run_playbook("service", inventory, arguments + _limited(limit))
 
 
+def destroy(
+    inventory: InventoryPath,
+    fleet: Annotated[
+        str | None, typer.Option(help="The fleet's name, instead of being asked for it.")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Remove nothing; show what would be removed.")
+    ] = False,
+    limit: Limit = None,
+) -> None:
+    """Remove the fleet from its hosts: playbooks/destroy.yml. Models and the authority stay."""
+    arguments = ["--check"] if check else []
+    arguments += ["-e", f"destroy_fleet={fleet}"] if fleet is not None else []
+    run_playbook("destroy", inventory, arguments + _limited(limit))
+
+
 def plan(
     inventory: InventoryPath = DEFAULT_INVENTORY,
     json: Annotated[bool, typer.Option("--json", help="Print fleet and flows as JSON.")] = False,

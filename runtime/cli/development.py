@@ -1,11 +1,14 @@
-"""`stagefleet test` and `benchmark`: for those who change or measure stagefleet itself."""
+"""`stagefleet test`, `benchmark` and `lab`: for those who change or measure stagefleet itself."""
 
+import hashlib
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from runtime.cli.output import print_json
 from runtime.cli.project import ROOT, playbook_environment
 
 Arguments = Annotated[
@@ -21,6 +24,29 @@ def run_tests(arguments: Arguments = None) -> None:
 def run_benchmark(arguments: Arguments = None) -> None:
     """Measure pipelines against the unsplit model, side by side, on this machine."""
     _become(["-m", "benchmarks.pipeline", *(arguments or [])])
+
+
+def run_lab(arguments: Arguments = None) -> None:
+    """Make real hosts on this machine to try everything on (needs root): lab --help."""
+    # Paths in the arguments are the caller's; -P: what lies in that directory is not imported.
+    os.execve(
+        sys.executable,
+        [sys.executable, "-P", "-m", "lab", *(arguments or [])],
+        playbook_environment(),
+    )
+
+
+def release(
+    source: Annotated[Path, typer.Argument(help="The checkout to build from.")],
+    directory: Annotated[Path, typer.Argument(help="Where the wheel goes.")],
+) -> None:
+    """Build the wheel that hosts get, and print its path and checksum; the playbooks' way to it."""
+    from hatchling.builders.wheel import WheelBuilder
+
+    directory = directory.absolute()
+    (built,) = WheelBuilder(str(source)).build(directory=str(directory), versions=["standard"])
+    digest = hashlib.sha256(Path(built).read_bytes()).hexdigest()
+    print_json({"path": built, "sha256": digest})
 
 
 def _become(arguments: list[str]) -> None:

@@ -120,6 +120,7 @@ def _stream(found: Iterator[dict[str, Any]]) -> str:
             sys.stdout.flush()
         elif event["event"] == "end":
             sys.stdout.write("\n")
+            sys.stdout.flush()
             for number, text in enumerate(event["text"][1:], start=2):
                 results.print(f"--- {number}\n{text}", markup=False)
             messages.print(

@@ -15,6 +15,8 @@ class Paths(Frozen):
         logs: where supervisord writes; systemd has its journal.
         run: sockets and process ids of supervisord.
         units: where supervisord's programs are described.
+        parents: directories around these, which other fleets of the host may share, the innermost
+            first; what removes a fleet removes them once they are empty.
     """
 
     config: str
@@ -24,6 +26,7 @@ class Paths(Frozen):
     logs: str
     run: str
     units: str
+    parents: tuple[str, ...]
 
 
 def paths(site: Site) -> Paths:
@@ -38,7 +41,17 @@ def paths(site: Site) -> Paths:
             logs=f"/var/log/stagefleet/{name}",
             run=f"/run/stagefleet/{name}",
             units=f"/etc/stagefleet/{name}/programs",
+            parents=(
+                f"/var/lib/stagefleet/{name}",
+                "/var/lib/stagefleet",
+                "/etc/stagefleet",
+                "/opt/stagefleet/releases",
+                "/opt/stagefleet",
+                "/var/log/stagefleet",
+                "/run/stagefleet",
+            ),
         )
+    shared = () if root else ("~/.local/share/stagefleet",)
     root = root or f"~/.local/share/stagefleet/{name}"
     return Paths(
         config=f"{root}/config",
@@ -48,6 +61,7 @@ def paths(site: Site) -> Paths:
         logs=f"{root}/logs",
         run=f"{root}/run",
         units=f"{root}/programs",
+        parents=(f"{root}/code", root, *shared),
     )
 
 

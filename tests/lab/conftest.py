@@ -1,0 +1,71 @@
+"""The lab that these tests share: built once, with a fleet that is deployed on it once."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab import build, requirements
+from lab.process import run
+from lab.ssh import ssh
+from lab.topology import topology
+from runtime.spec.inventory import read_inventory
+from tests.support.lab import NAME, LabFleet, variables
+from tests.support.pipelines import greedy_ids
+from tests.support.playbooks import Run
+
+PROMPT = "The lighthouse keeper opened the door and"
+TOKENS = 24
+
+
+@pytest.fixture(scope="session")
+def fleet(tmp_path_factory: pytest.TempPathFactory, sample_model: Path) -> Iterator[LabFleet]:
+    """Four hosts, freshly installed, and the inventory of a fleet on them."""
+    reason = requirements.obstacle()
+    if reason and os.environ.get("CI"):
+        pytest.fail(reason)
+    if reason:
+        pytest.skip(reason)
+    directory = tmp_path_factory.mktemp("lab")
+    fleet = LabFleet(directory, *variables(directory))
+    # Of a run that was killed.
+    build.down(NAME)
+    wanted = topology(read_inventory(fleet.inventory))
+    fleet.lab = build.up(wanted, sample_model, lambda said: print(f"lab: {said}", file=sys.stderr))
+    yield fleet
+    build.down(NAME)
+
+
+@pytest.fixture(scope="session")
+def virgin(fleet: LabFleet) -> dict[str, dict[str, str]]:
+    """The files of each host before anything is deployed, some of the operator's own among them."""
+    for host in fleet.fleet.hosts:
+        # Somebody has been there before: sudo leaves a note of an administrator's first time.
+        run(*ssh(fleet.built().place, host, "sudo", "true"))
+        fleet.on(host, "useradd", "--create-home", "alice")
+        fleet.on(host, "mkdir", "-p", "/opt/stagefleet", "/etc/stagefleet")
+        fleet.on(host, "sh", "-c", "echo mine >/opt/stagefleet/notes; echo mine >/home/alice/notes")
+    return {host: fleet.files(host) for host in fleet.fleet.hosts}
+
+
+@pytest.fixture(scope="session")
+def first_run(fleet: LabFleet, virgin: dict[str, dict[str, str]]) -> Run:
+    """The first deployment."""
+    assert virgin
+    return fleet.succeed("site")
+
+
+@pytest.fixture(scope="session")
+def deployed(fleet: LabFleet, first_run: Run) -> LabFleet:
+    """The fleet, deployed; each test leaves it as its inventory says."""
+    assert first_run.code == 0
+    return fleet
+
+
+@pytest.fixture(scope="session")
+def expected(sample_model: Path) -> list[int]:
+    """What the unsplit model continues PROMPT with."""
+    (ids,) = greedy_ids(sample_model, (PROMPT,), TOKENS)
+    return ids

@@ -1,0 +1,113 @@
+"""What happens to a running fleet when machines, links, disks and files fail."""
+
+import time
+
+import pytest
+
+from lab import fault
+from tests.lab.conftest import PROMPT, TOKENS
+from tests.support.lab import LabFleet
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+_LONG = 2000
+# A step may take as long as serving.step_timeout_seconds says; then the client is told.
+_SLACK_SECONDS = 15
+
+
+def test_a_power_cut_during_a_generation_ends_it_with_a_clear_error(
+    deployed: LabFleet, expected: list[int]
+) -> None:
+    whole = deployed.answer(PROMPT, TOKENS)
+    assert whole["token_ids"] == expected
+    asked = deployed.stagefleet(
+        *("generate", "-i", str(deployed.inventory), "--prompt", PROMPT, "--greedy"),
+        *("--max-new-tokens", str(_LONG)),
+    )
+    assert asked.stdout is not None
+    seen = asked.stdout.read(len(whole["text"]) // 2)
+    machine = deployed.machine("gpu-2")
+    machine.kill()
+    cut = time.monotonic()
+    bound = deployed.site["serving"]["step_timeout_seconds"] + _SLACK_SECONDS
+    try:
+        rest, problem = asked.communicate(timeout=bound)
+    finally:
+        asked.kill()
+        machine.boot()
+    assert time.monotonic() - cut < bound
+    assert asked.returncode == 1
+    assert problem.startswith("error: ")
+    # Whatever came before the cut is right.
+    length = min(len(seen + rest), len(whole["text"]))
+    assert (seen + rest)[:length] == whole["text"][:length]
+    deployed.built().wait("gpu-2")
+    assert deployed.answer(PROMPT, TOKENS)["token_ids"] == expected
+
+
+def test_a_host_that_stands_still_for_a_while_costs_time_only(
+    deployed: LabFleet, expected: list[int]
+) -> None:
+    asked = deployed.stagefleet(
+        *("generate", "-i", str(deployed.inventory), "--prompt", PROMPT, "--greedy"),
+        *("--max-new-tokens", str(TOKENS)),
+    )
+    assert asked.stdout is not None
+    seen = asked.stdout.read(5)
+    machine = deployed.machine("gpu-1")
+    machine.pause()
+    try:
+        time.sleep(3)
+    finally:
+        machine.resume()
+    rest, problem = asked.communicate(timeout=60)
+    assert asked.returncode == 0, problem
+    whole = deployed.answer(PROMPT, TOKENS)
+    assert whole["token_ids"] == expected
+    assert (seen + rest).strip("\n") == whole["text"].strip("\n")
+
+
+def test_lost_and_late_packets_change_no_token(deployed: LabFleet, expected: list[int]) -> None:
+    machine = deployed.machine("gpu-1")
+    try:
+        fault.drop(machine, 5)
+        assert deployed.answer(PROMPT, TOKENS)["token_ids"] == expected
+        fault.heal(machine)
+        fault.delay(machine, 20)
+        late = deployed.answer(PROMPT, TOKENS)
+        assert late["token_ids"] == expected
+    finally:
+        fault.heal(machine)
+    # Each step crosses the delayed link once in and once out.
+    assert late["decode_tokens_per_second"] < 25
+
+
+def test_a_damaged_configuration_is_refused_and_the_next_run_mends_it(deployed: LabFleet) -> None:
+    path = f"/etc/stagefleet/{deployed.site['name']}/stage-1.json"
+    before = deployed.config(1)
+    fault.corrupt(deployed.machine("gpu-1"), path)
+    assert not deployed.runs_on("gpu-1", "python3", "-m", "json.tool", path)
+    run = deployed.succeed("site")
+    assert run.count("gpu-1", "changed") > 0
+    assert deployed.config(1) == before
+
+
+def test_a_full_disk_and_a_taken_port_are_named(deployed: LabFleet, expected: list[int]) -> None:
+    machine, port = deployed.machine("gpu-1"), 9200
+    with deployed.changed():
+        deployed.hosts["gpu-1"]["fleet_host"]["stages"] = [{"stage": 1, "rpc_port": port}]
+        fault.take_port(machine, port)
+        fault.fill(machine)
+        try:
+            full = deployed.play("site", "-e", "health_timeout_seconds=20")
+            fault.empty(machine)
+            taken = deployed.play("site", "-e", "health_timeout_seconds=20")
+        finally:
+            fault.empty(machine)
+            fault.release_port(machine, port)
+    assert full.code != 0
+    assert "No space left on device" in full.output
+    assert taken.code != 0
+    assert f"port {port} (rpc) is taken by" in taken.output
+    deployed.succeed("site")
+    assert deployed.answer(PROMPT, TOKENS)["token_ids"] == expected

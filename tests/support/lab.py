@@ -1,0 +1,189 @@
+"""A fleet on hosts of the lab: what it should be, what playbooks make of it, how it really is."""
+
+import copy
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lab.build import Lab
+from lab.machine import Machine
+from lab.network import inside
+from lab.place import OPERATOR, STATE
+from lab.process import run, succeeds
+from lab.ssh import operator_environment
+from runtime.cli.project import ROOT, playbook_environment
+from runtime.spec.fleet import Fleet
+from runtime.spec.inventory import read_inventory
+from tests.support.playbooks import Run, play
+
+NAME = "lab-test"
+_ANSWER_SECONDS = 120
+
+
+def variables(directory: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the hosts of inventories/lab with their variables, and its `fleet`, for a lab of NAME.
+
+    It is the inventory that users get, except for what must not be shared with a lab of theirs.
+    """
+    inventory = read_inventory(ROOT / "inventories" / "lab")
+    hosts = copy.deepcopy(inventory.variables)
+    site = next(iter(hosts.values()))["fleet"]
+    site |= {"name": NAME, "authority": str(directory / "authority")}
+    # No step of these tests takes long; a lost host is noticed sooner.
+    site["serving"] |= {"step_timeout_seconds": 15}
+    for host in hosts.values():
+        del host["fleet"]
+        text = host["ansible_ssh_common_args"]
+        host["ansible_ssh_common_args"] = text.replace(f"{STATE}/lab/", f"{STATE}/{NAME}/")
+        # Other tests build releases at the same time.
+        host["runtime_build_directory"] = str(directory / "build")
+    return hosts, site
+
+
+@dataclass
+class LabFleet:
+    """A fleet as its inventory describes it, and the lab that has its hosts."""
+
+    directory: Path
+    hosts: dict[str, dict[str, Any]]
+    site: dict[str, Any]
+    lab: Lab | None = None
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def inventory(self) -> Path:
+        """Return the directory of the inventory, written as it is now."""
+        directory = self.directory / "inventory"
+        directory.mkdir(exist_ok=True)
+        data = {"all": {"hosts": self.hosts, "vars": {"fleet": self.site}}}
+        (directory / "hosts.yml").write_text(yaml.safe_dump(data))
+        return directory
+
+    @property
+    def fleet(self) -> Fleet:
+        """Return what the inventory describes."""
+        return read_inventory(self.inventory).fleet
+
+    def built(self) -> Lab:
+        """Return the lab, which is up."""
+        assert self.lab is not None
+        return self.lab
+
+    @contextmanager
+    def changed(self) -> Iterator[None]:
+        """Let changes of the inventory last for a while only."""
+        before = copy.deepcopy((self.hosts, self.site))
+        try:
+            yield
+        finally:
+            self.hosts, self.site = before
+
+    def play(self, verb: str, *arguments: str) -> Run:
+        """Run a playbook from the operator's place."""
+        lab = self.built()
+        return play(
+            verb,
+            self.inventory,
+            arguments,
+            inside(lab.place, OPERATOR),
+            operator_environment(lab.place) | self.environment,
+        )
+
+    def succeed(self, verb: str, *arguments: str) -> Run:
+        """Run a playbook that must not fail."""
+        run = self.play(verb, *arguments)
+        assert run.code == 0, run.output
+        return run
+
+    def stagefleet(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start the `stagefleet` command at the operator's place."""
+        lab = self.built()
+        return subprocess.Popen(
+            inside(lab.place, OPERATOR, sys.executable, "-m", "runtime", *arguments),
+            cwd=ROOT,
+            env={**playbook_environment(), **operator_environment(lab.place)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def answer(self, prompt: str, tokens: int) -> dict[str, Any]:
+        """Return what the fleet continues a prompt with, and how; waits until it can."""
+        arguments = ("--prompt", prompt, "--max-new-tokens", str(tokens), "--greedy", "--json")
+        deadline = time.monotonic() + _ANSWER_SECONDS
+        while True:
+            asked = self.stagefleet("generate", "-i", str(self.inventory), *arguments)
+            said, problem = asked.communicate(timeout=_ANSWER_SECONDS)
+            if asked.returncode == 0:
+                found: dict[str, Any] = json.loads(said)
+                return found
+            assert time.monotonic() < deadline, f"no answer within {_ANSWER_SECONDS} s: {problem}"
+            time.sleep(1)
+
+    def machine(self, host: str) -> Machine:
+        """Return a host of the lab."""
+        return self.built().host(host)
+
+    def on(self, host: str, *command: str) -> str:
+        """Return what a command prints that root runs on a host."""
+        return run(*self.machine(host).command(*command), seconds=60)
+
+    def runs_on(self, host: str, *command: str) -> bool:
+        """Return whether a command of root succeeds on a host."""
+        return succeeds(*self.machine(host).command(*command))
+
+    def host_of(self, stage: int) -> str:
+        """Return the host of a stage."""
+        return self.fleet.stages[stage].host
+
+    def unit(self, stage: int) -> str:
+        """Return the name of a stage's service."""
+        return f"stagefleet-{NAME}-stage-{stage}.service"
+
+    def pids(self) -> dict[str, str]:
+        """Return the process id of each stage's service by its host; "0": it does not run."""
+        found = {}
+        for stage in self.fleet.stages:
+            shown = self.on(
+                stage.host, "systemctl", "show", "--property=MainPID", self.unit(stage.stage)
+            )
+            found[stage.host] = shown.strip().partition("=")[2]
+        return found
+
+    def config(self, stage: int) -> dict[str, Any]:
+        """Return the configuration of a stage, as it is on its host."""
+        path = f"/etc/stagefleet/{NAME}/stage-{stage}.json"
+        found: dict[str, Any] = json.loads(self.on(self.host_of(stage), "cat", path))
+        return found
+
+    def files(self, host: str) -> dict[str, str]:
+        """Return every file of a host's disk: its kind, owner, mode, and what is in it.
+
+        Left out is what a running system and Ansible's connection write by themselves.
+        """
+        everything = self.on(host, "find", "/", "-xdev", "-printf", r"%p\t%y %u %g %m %l\n")
+        hashes = self.on(
+            *(host, "sh", "-c"),
+            "find / -xdev -type f -not -path '/var/lib/lab/*' -not -path '/usr/*' -print0 "
+            "| xargs -0 md5sum",
+        )
+        found = dict(line.split("\t", 1) for line in everything.splitlines())
+        for line in hashes.splitlines():
+            digest, path = line.split("  ", 1)
+            found[path] = f"{found.get(path, '')} {digest}"
+        alive = re.compile(
+            r"/(run|tmp|var/log|var/tmp|var/lib/systemd|var/lib/dbus|root/[.]ansible|home/[^/]+/[.]ansible)(/|$)"
+            r"|/(etc/machine-id|etc/[.]pwd[.]lock|etc/(passwd|group|shadow|gshadow|subuid|subgid)-)$"
+            r"|.*/__pycache__(/|$)"
+        )
+        return {path: what for path, what in found.items() if not alive.match(path)}
