@@ -1,6 +1,7 @@
 """Control groups: all processes of a host, or of a helper, as one thing to see, freeze and end."""
 
 import contextlib
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,9 +36,10 @@ class Group:
     def processes(self) -> list[psutil.Process]:
         """Return the processes in it and below it."""
         found = []
-        for path in self.path.glob("**/cgroup.procs"):
+        # Not glob: groups come and go meanwhile, which os.walk takes as it is.
+        for directory, _, _ in os.walk(self.path):
             with contextlib.suppress(OSError):
-                for pid in path.read_text().split():
+                for pid in Path(directory, "cgroup.procs").read_text().split():
                     with contextlib.suppress(psutil.Error):
                         found.append(psutil.Process(int(pid)))
         return found
@@ -66,8 +68,8 @@ class Group:
 
     def remove(self) -> None:
         """Remove it and those below it; they must be empty."""
-        for path in sorted(self.path.glob("**/"), reverse=True):
-            path.rmdir()
+        for directory, _, _ in os.walk(self.path, topdown=False):
+            Path(directory).rmdir()
 
     def _write(self, file: str, value: str) -> None:
         path = self.path / file

@@ -15,6 +15,7 @@ from lab.topology import Network
 
 _TABLE: Final = "lab"
 _FILLING: Final = "/var/tmp/lab-filling"  # noqa: S108 - a file of a lab's host
+_NOTES: Final = 16 * 2**20
 _TAKER: Final = "lab-port-{port}.service"
 
 
@@ -58,8 +59,12 @@ def fill(machine: Machine, leave_mib: int = 0) -> None:
     free = run(*machine.command("stat", "--file-system", "--format", "%a %S", "/var/tmp"))  # noqa: S108
     blocks, size = map(int, free.split())
     room = blocks * size - leave_mib * 2**20
-    if room > 0:
-        run(*machine.command("fallocate", "--length", str(room), _FILLING))
+    # What the file system needs to note so large a file is taken from the same room.
+    if room > _NOTES:
+        run(*machine.command("fallocate", "--length", str(room - _NOTES), _FILLING))
+    if not leave_mib:
+        rest = f"cat /dev/zero >>{_FILLING} 2>/dev/null; true"
+        run(*machine.command("sh", "-c", rest))
 
 
 def empty(machine: Machine) -> None:

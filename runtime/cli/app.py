@@ -48,7 +48,6 @@ app.command()(serve.check_config)
 app.command()(serve.health)
 app.command()(schema.schema)
 app.command(hidden=True)(reference.reference)
-app.command(hidden=True)(development.release)
 _PASSED_ON = {"ignore_unknown_options": True}
 app.command("test", context_settings=_PASSED_ON)(development.run_tests)
 app.command("benchmark", context_settings=_PASSED_ON)(development.run_benchmark)

@@ -1,14 +1,11 @@
 """`stagefleet test`, `benchmark` and `lab`: for those who change or measure stagefleet itself."""
 
-import hashlib
 import os
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from runtime.cli.output import print_json
 from runtime.cli.project import ROOT, playbook_environment
 
 Arguments = Annotated[
@@ -18,7 +15,9 @@ Arguments = Annotated[
 
 def run_tests(arguments: Arguments = None) -> None:
     """Run every test and every style check; arguments go to pytest, such as -k spec."""
-    _become(["-m", "pytest", *(arguments or [])])
+    # A few chosen tests are quicker, and easier to look into, in one process.
+    everything = ["--numprocesses=auto", "--dist=loadgroup", "--no-loadscope-reorder"]
+    _become(["-m", "pytest", *(arguments or everything)])
 
 
 def run_benchmark(arguments: Arguments = None) -> None:
@@ -34,19 +33,6 @@ def run_lab(arguments: Arguments = None) -> None:
         [sys.executable, "-P", "-m", "lab", *(arguments or [])],
         playbook_environment(),
     )
-
-
-def release(
-    source: Annotated[Path, typer.Argument(help="The checkout to build from.")],
-    directory: Annotated[Path, typer.Argument(help="Where the wheel goes.")],
-) -> None:
-    """Build the wheel that hosts get, and print its path and checksum; the playbooks' way to it."""
-    from hatchling.builders.wheel import WheelBuilder
-
-    directory = directory.absolute()
-    (built,) = WheelBuilder(str(source)).build(directory=str(directory), versions=["standard"])
-    digest = hashlib.sha256(Path(built).read_bytes()).hexdigest()
-    print_json({"path": built, "sha256": digest})
 
 
 def _become(arguments: list[str]) -> None:

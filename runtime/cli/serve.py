@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import structlog
 import typer
 from pydantic import ValidationError
 from pydantic_settings import (
@@ -102,6 +101,8 @@ def health(
 
 def log_to_stderr() -> None:
     """Send the program's log to standard error, with colours only on a terminal."""
+    import structlog
+
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,

@@ -1,10 +1,11 @@
-"""The other end of the HTTP API: a request's events, or the error that ended it."""
+"""The other end of the HTTP API: a request's events, or the error that ended it.
+
+httpx is loaded when it is used: every command of a host loads this module, and few use it.
+"""
 
 import json
 from collections.abc import Generator, Mapping
 from typing import Any
-
-import httpx
 
 from runtime import errors
 from runtime.errors import PeerLostError, SessionError, StagefleetError
@@ -21,6 +22,8 @@ def events(base: str, request: Mapping[str, object]) -> Generator[dict[str, Any]
         PeerLostError: the gateway cannot be reached, or went away.
         StagefleetError: what the gateway reports.
     """
+    import httpx
+
     timeout = httpx.Timeout(_SILENCE_SECONDS, connect=_CONNECT_SECONDS)
     try:
         with httpx.stream("POST", f"{base}/generate", json=request, timeout=timeout) as response:
@@ -44,6 +47,8 @@ def health(base: str, seconds: float) -> dict[str, Any]:
     Raises:
         PeerLostError: it cannot be reached.
     """
+    import httpx
+
     try:
         found: dict[str, Any] = httpx.get(f"{base}/health", timeout=seconds).json()
     except (httpx.HTTPError, ValueError) as error:

@@ -15,6 +15,7 @@ class Paths(Frozen):
         logs: where supervisord writes; systemd has its journal.
         run: sockets and process ids of supervisord.
         units: where supervisord's programs are described.
+        systemd: where systemd looks for units that an administrator has installed.
         parents: directories around these, which other fleets of the host may share, the innermost
             first; what removes a fleet removes them once they are empty.
     """
@@ -27,6 +28,7 @@ class Paths(Frozen):
     run: str
     units: str
     parents: tuple[str, ...]
+    systemd: str = "/etc/systemd/system"
 
 
 def paths(site: Site) -> Paths:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import posixpath
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -55,6 +56,9 @@ class HostPlan(Frozen):
 
     Attributes:
         authority: the directory of the fleet's certificate authority, on the operator's machine.
+        unit_prefix: what the names of the fleet's services start with.
+        survey: the directories in which to look for what of the fleet is on the host.
+        survey_patterns: the names to look for there.
     """
 
     fleet: str
@@ -62,7 +66,10 @@ class HostPlan(Frozen):
     host: str
     scope: str
     supervisor: str
+    unit_prefix: str
     paths: Paths
+    survey: tuple[str, ...]
+    survey_patterns: tuple[str, ...]
     stages: tuple[StagePlan, ...]
     flows: tuple[Flow, ...]
 
@@ -87,7 +94,10 @@ def plans(fleet: Fleet, peers: Mapping[int, Peer]) -> dict[str, HostPlan]:
             host=name,
             scope=fleet.install.scope,
             supervisor=host.supervisor,
+            unit_prefix=_unit_prefix(fleet),
             paths=where,
+            survey=_survey(where),
+            survey_patterns=_survey_patterns(fleet, where),
             stages=tuple(
                 _stage_plan(fleet, stage, peers, where)
                 for stage in fleet.stages
@@ -104,6 +114,22 @@ def stage_name(stage: int) -> str:
     return f"stage-{stage}"
 
 
+def _unit_prefix(fleet: Fleet) -> str:
+    return f"stagefleet-{fleet.name}-"
+
+
+def _survey(where: Paths) -> tuple[str, ...]:
+    # The directories of configurations and keys are looked for too, so the ones around them count.
+    around = (posixpath.dirname(where.config), posixpath.dirname(where.identity))
+    return tuple(dict.fromkeys((*around, where.releases, f"{where.code}/venvs", where.systemd)))
+
+
+def _survey_patterns(fleet: Fleet, where: Paths) -> tuple[str, ...]:
+    directories = (posixpath.basename(where.config), posixpath.basename(where.identity))
+    files = ("*.json", "*.pem", ".complete", f"{_unit_prefix(fleet)}*.service")
+    return (*directories, *files)
+
+
 def _stage_plan(fleet: Fleet, stage: Stage, peers: Mapping[int, Peer], where: Paths) -> StagePlan:
     name = stage_name(stage.stage)
     identity_path = f"{where.identity}/{name}"
@@ -114,7 +140,7 @@ def _stage_plan(fleet: Fleet, stage: Stage, peers: Mapping[int, Peer], where: Pa
     return StagePlan(
         name=name,
         stage=stage.stage,
-        unit=f"stagefleet-{fleet.name}-{name}",
+        unit=f"{_unit_prefix(fleet)}{name}",
         config_path=f"{where.config}/{name}.json",
         config_text=text,
         identity_path=identity_path,

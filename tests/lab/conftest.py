@@ -45,8 +45,9 @@ def virgin(fleet: LabFleet) -> dict[str, dict[str, str]]:
         # Somebody has been there before: sudo leaves a note of an administrator's first time.
         run(*ssh(fleet.built().place, host, "sudo", "true"))
         fleet.on(host, "useradd", "--create-home", "alice")
-        fleet.on(host, "mkdir", "-p", "/opt/stagefleet", "/etc/stagefleet")
-        fleet.on(host, "sh", "-c", "echo mine >/opt/stagefleet/notes; echo mine >/home/alice/notes")
+        fleet.on(host, "mkdir", "/opt/stagefleet", "/etc/stagefleet")
+        for directory in ("/opt/stagefleet", "/etc/stagefleet", "/home/alice"):
+            fleet.on(host, "sh", "-c", f"echo mine >{directory}/notes")
     return {host: fleet.files(host) for host in fleet.fleet.hosts}
 
 

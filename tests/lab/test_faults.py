@@ -6,7 +6,7 @@ import pytest
 
 from lab import fault
 from tests.lab.conftest import PROMPT, TOKENS
-from tests.support.lab import LabFleet
+from tests.support.lab import LabFleet, first_text
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -20,12 +20,8 @@ def test_a_power_cut_during_a_generation_ends_it_with_a_clear_error(
 ) -> None:
     whole = deployed.answer(PROMPT, TOKENS)
     assert whole["token_ids"] == expected
-    asked = deployed.stagefleet(
-        *("generate", "-i", str(deployed.inventory), "--prompt", PROMPT, "--greedy"),
-        *("--max-new-tokens", str(_LONG)),
-    )
-    assert asked.stdout is not None
-    seen = asked.stdout.read(len(whole["text"]) // 2)
+    asked = deployed.asked(PROMPT, _LONG)
+    seen = first_text(asked, len(whole["text"]) // 2)
     machine = deployed.machine("gpu-2")
     machine.kill()
     cut = time.monotonic()
@@ -48,12 +44,8 @@ def test_a_power_cut_during_a_generation_ends_it_with_a_clear_error(
 def test_a_host_that_stands_still_for_a_while_costs_time_only(
     deployed: LabFleet, expected: list[int]
 ) -> None:
-    asked = deployed.stagefleet(
-        *("generate", "-i", str(deployed.inventory), "--prompt", PROMPT, "--greedy"),
-        *("--max-new-tokens", str(TOKENS)),
-    )
-    assert asked.stdout is not None
-    seen = asked.stdout.read(5)
+    asked = deployed.asked(PROMPT, TOKENS)
+    seen = first_text(asked, 5)
     machine = deployed.machine("gpu-1")
     machine.pause()
     try:

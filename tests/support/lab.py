@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import re
 import subprocess
 import sys
@@ -100,9 +101,9 @@ class LabFleet:
 
     def succeed(self, verb: str, *arguments: str) -> Run:
         """Run a playbook that must not fail."""
-        run = self.play(verb, *arguments)
-        assert run.code == 0, run.output
-        return run
+        found = self.play(verb, *arguments)
+        assert found.code == 0, found.output
+        return found
 
     def stagefleet(self, *arguments: str) -> subprocess.Popen[str]:
         """Start the `stagefleet` command at the operator's place."""
@@ -116,6 +117,11 @@ class LabFleet:
             stderr=subprocess.PIPE,
             text=True,
         )
+
+    def asked(self, prompt: str, tokens: int) -> subprocess.Popen[str]:
+        """Start to let the fleet continue a prompt; the text comes as it is generated."""
+        arguments = ("--prompt", prompt, "--max-new-tokens", str(tokens), "--greedy")
+        return self.stagefleet("generate", "-i", str(self.inventory), *arguments)
 
     def answer(self, prompt: str, tokens: int) -> dict[str, Any]:
         """Return what the fleet continues a prompt with, and how; waits until it can."""
@@ -187,3 +193,15 @@ class LabFleet:
             r"|.*/__pycache__(/|$)"
         )
         return {path: what for path, what in found.items() if not alive.match(path)}
+
+
+def first_text(asked: subprocess.Popen[str], characters: int) -> str:
+    """Return the first characters (ASCII) that a program prints; `communicate` has the rest."""
+    assert asked.stdout is not None
+    seen = b""
+    # Not through the file object, which reads ahead.
+    while len(seen) < characters:
+        more = os.read(asked.stdout.fileno(), characters - len(seen))
+        assert more, asked.communicate()
+        seen += more
+    return seen.decode()

@@ -1,6 +1,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from runtime.spec.inventory import fleet_of
 from runtime.spec.paths import at_home
 from runtime.spec.plan import HostPlan, Peer, plans
@@ -67,12 +69,26 @@ def test_a_unit_runs_the_release_with_its_configuration() -> None:
     assert unit.environment["PYTHONPATH"] == "/releases/abc"
 
 
+@pytest.mark.parametrize("install", [{}, {"scope": "user"}, {"root": "/srv/fleet"}])
+def test_what_is_around_a_fleets_directories_is_listed_from_the_inside_out(
+    install: dict[str, str],
+) -> None:
+    where = plans(fleet_of(four_hosts(install=install)), PEERS)["gpu-0"].paths
+    own = (where.config, where.identity, where.releases, where.logs, where.run, where.units)
+    for path in own:
+        # Whatever is made for the fleet alone is in one of the directories that it may share.
+        assert any(path.startswith(f"{parent}/") for parent in where.parents)
+    for number, parent in enumerate(where.parents):
+        assert not any(later.startswith(f"{parent}/") for later in where.parents[number + 1 :])
+
+
 def test_a_users_fleet_lives_below_its_home() -> None:
     plan = plans(fleet_of(four_hosts(install={"scope": "user"})), PEERS)["gpu-0"]
     assert plan.paths.config == "~/.local/share/stagefleet/lab/config"
-    resolved = at_home(plan.paths.model_dump(), "/home/ada")
-    assert isinstance(resolved, dict)
-    assert all(path.startswith("/home/ada/") for path in resolved.values())
+    own = plan.paths.model_dump(exclude={"systemd", "parents"}).values()
+    resolved = at_home([*own, *plan.paths.parents], "/home/ada")
+    assert isinstance(resolved, list)
+    assert all(path.startswith("/home/ada/") for path in resolved)
     # The server itself expands what its configuration says.
     (stage,) = plan.stages
     assert StageConfig.model_validate_json(stage.config_text).identity == Path(stage.identity_path)
