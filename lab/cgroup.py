@@ -66,10 +66,22 @@ class Group:
             time.sleep(0.05)
         return True
 
-    def remove(self) -> None:
-        """Remove it and those below it; they must be empty."""
-        for directory, _, _ in os.walk(self.path, topdown=False):
-            Path(directory).rmdir()
+    def remove(self, seconds: float = 10) -> None:
+        """Remove it and those below it, of which every process must have ended.
+
+        Raises:
+            OSError: one of them is still in use after `seconds`.
+        """
+        deadline = time.monotonic() + seconds
+        while self.path.exists():
+            try:
+                for directory, _, _ in os.walk(self.path, topdown=False):
+                    Path(directory).rmdir()
+            except OSError:
+                # A process that has ended is a member until the kernel has tidied up behind it.
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
 
     def _write(self, file: str, value: str) -> None:
         path = self.path / file
