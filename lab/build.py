@@ -161,6 +161,7 @@ def down(name: str) -> None:
         lab = load(name)
         for host in lab.names:
             lab.host(host).kill()
+    if network.exists(place):
         # Connections that were kept open, shells that were left.
         for pid in run("ip", "netns", "pids", place.namespace(OPERATOR)).split():
             succeeds("kill", pid)
