@@ -115,14 +115,14 @@ def up(topology: Topology, model: Path, say: Say, vm: bool = False) -> Lab:
     if installed:
         say(f"installed the Debian packages {', '.join(installed)}")
     place = Place(topology.name)
-    if place.record.exists() and network.exists(place):
-        if load(topology.name).topology != topology:
-            raise LabError(
-                f"a lab '{topology.name}' is up that was built from another inventory",
-                hint="./fleet lab down",
-            )
-    else:
-        # What a machine that was switched off has left of it.
+    if place.record.exists() and load(topology.name).topology != topology:
+        raise LabError(
+            f"there is a lab '{topology.name}' that was built from another inventory",
+            hint="./fleet lab down",
+        )
+    # The record is written last: without it, or after this machine was switched off, there is no
+    # more than remains of a network.
+    if not place.record.exists() or not network.exists(place):
         network.destroy(place)
         network.build(place, topology)
     base, wheelhouse = image.prepare(say, any(host.wheelhouse for host in topology.hosts))

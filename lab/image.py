@@ -32,7 +32,7 @@ _INSTALLED: Final = (
 # What roles may install; apt on a host of the lab finds these and no others.
 _INSTALLABLE: Final = (
     *("ethtool", "firewalld", "iperf3", "nfs-common", "nfs-kernel-server", "nftables"),
-    *("prometheus-node-exporter", "python3-apt", "python3-venv", "samba", "tcpdump", "ufw"),
+    *("prometheus-node-exporter", "python3-apt", "samba", "tcpdump", "ufw"),
     "wireguard-tools",
 )
 _KERNELS: Final = {"debian": "linux-image-cloud-amd64", "ubuntu": "linux-image-virtual"}
