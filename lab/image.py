@@ -104,6 +104,7 @@ def _base(say: Callable[[str], None]) -> Path:
             *("mmdebstrap", "--quiet", "--mode=root", "--variant=minbase"),
             '--aptopt=APT::Install-Recommends "false"',
             '--aptopt=Acquire::Languages "none"',
+            '--aptopt=Acquire::Retries "5"',
             "--dpkgopt=force-unsafe-io",
             *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in _UNREAD),
             f"--include={','.join(_INSTALLED)}",
@@ -147,11 +148,21 @@ def _kept(name: str, made_from: tuple[str, ...], make: Callable[[Path], None]) -
             shutil.rmtree(old)
         # Under another name until it is complete.
         unfinished = cache() / f"{name}.unfinished"
-        shutil.rmtree(unfinished, ignore_errors=True)
+        _clear(unfinished)
         unfinished.mkdir()
         make(unfinished)
         unfinished.rename(kept)
     return kept
+
+
+def _clear(directory: Path) -> None:
+    """Remove a directory, with what a program that was killed has left mounted below it."""
+    mounted = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    for path in reversed(mounted):
+        if path.startswith(f"{directory}/"):
+            run("umount", path)
+    if directory.exists():
+        shutil.rmtree(directory)
 
 
 @contextmanager

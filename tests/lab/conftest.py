@@ -65,6 +65,13 @@ def deployed(fleet: LabFleet, first_run: Run) -> LabFleet:
     return fleet
 
 
+@pytest.fixture
+def at_risk(deployed: LabFleet) -> Iterator[LabFleet]:
+    """The fleet, for tests that let its hosts suffer: every fault is undone behind them."""
+    yield deployed
+    deployed.mend()
+
+
 @pytest.fixture(scope="session")
 def expected(sample_model: Path) -> list[int]:
     """What the unsplit model continues PROMPT with."""

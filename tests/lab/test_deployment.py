@@ -97,19 +97,18 @@ def test_a_release_that_does_not_start_changes_nothing(deployed: LabFleet, tmp_p
 
 
 def test_an_unreachable_host_is_named_and_nothing_is_left_half_done(
-    deployed: LabFleet, expected: list[int]
+    at_risk: LabFleet, expected: list[int]
 ) -> None:
+    deployed = at_risk
     machine = deployed.machine("gpu-3")
     before = deployed.pids()
     configs = [deployed.config(stage) for stage in range(4)]
     deployed.hosts["gpu-0"]["fleet_host"]["ports"] = {"gateway": 9080}
     deployed.environment = {"ANSIBLE_TIMEOUT": "5"}
-    try:
-        fault.cut(machine)
-        run = deployed.play("site")
-    finally:
-        fault.heal(machine)
-        deployed.environment = {}
+    fault.cut(machine)
+    run = deployed.play("site")
+    deployed.mend()
+    deployed.environment = {}
     assert run.code != 0
     assert re.search(r"gpu-3.*UNREACHABLE", run.output)
     assert run.count("gpu-3", "unreachable") == 1

@@ -13,68 +13,61 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 _LONG = 2000
 # A step may take as long as serving.step_timeout_seconds says; then the client is told.
 _SLACK_SECONDS = 15
+_LATE_MILLISECONDS = 20
 
 
 def test_a_power_cut_during_a_generation_ends_it_with_a_clear_error(
-    deployed: LabFleet, expected: list[int]
+    at_risk: LabFleet, expected: list[int]
 ) -> None:
-    whole = deployed.answer(PROMPT, TOKENS)
+    whole = at_risk.answer(PROMPT, TOKENS)
     assert whole["token_ids"] == expected
-    asked = deployed.asked(PROMPT, _LONG)
+    asked = at_risk.asked(PROMPT, _LONG)
     seen = first_text(asked, len(whole["text"]) // 2)
-    machine = deployed.machine("gpu-2")
-    machine.kill()
-    cut = time.monotonic()
-    bound = deployed.site["serving"]["step_timeout_seconds"] + _SLACK_SECONDS
+    at_risk.machine("gpu-2").kill()
+    bound = at_risk.site["serving"]["step_timeout_seconds"] + _SLACK_SECONDS
     try:
+        # It raises if that is exceeded.
         rest, problem = asked.communicate(timeout=bound)
     finally:
         asked.kill()
-        machine.boot()
-    assert time.monotonic() - cut < bound
     assert asked.returncode == 1
     assert problem.startswith("error: ")
     # Whatever came before the cut is right.
     length = min(len(seen + rest), len(whole["text"]))
     assert (seen + rest)[:length] == whole["text"][:length]
-    deployed.built().wait("gpu-2")
-    assert deployed.answer(PROMPT, TOKENS)["token_ids"] == expected
+    at_risk.mend()
+    assert at_risk.answer(PROMPT, TOKENS)["token_ids"] == expected
 
 
 def test_a_host_that_stands_still_for_a_while_costs_time_only(
-    deployed: LabFleet, expected: list[int]
+    at_risk: LabFleet, expected: list[int]
 ) -> None:
-    asked = deployed.asked(PROMPT, TOKENS)
+    asked = at_risk.asked(PROMPT, TOKENS)
     seen = first_text(asked, 5)
-    machine = deployed.machine("gpu-1")
+    machine = at_risk.machine("gpu-1")
     machine.pause()
-    try:
-        time.sleep(3)
-    finally:
-        machine.resume()
+    time.sleep(3)
+    machine.resume()
     rest, problem = asked.communicate(timeout=60)
     assert asked.returncode == 0, problem
-    whole = deployed.answer(PROMPT, TOKENS)
+    whole = at_risk.answer(PROMPT, TOKENS)
     assert whole["token_ids"] == expected
     assert (seen + rest).strip("\n") == whole["text"].strip("\n")
 
 
-def test_lost_and_late_packets_change_no_token(deployed: LabFleet, expected: list[int]) -> None:
-    machine = deployed.machine("gpu-1")
-    try:
-        fault.drop(machine, 5)
-        assert deployed.answer(PROMPT, TOKENS)["token_ids"] == expected
-        fault.heal(machine)
-        fault.delay(machine, 20)
-        late = deployed.answer(PROMPT, TOKENS)
-        assert late["token_ids"] == expected
-    finally:
-        fault.heal(machine)
-    # Each step crosses the delayed link once in and once out.
-    assert late["decode_tokens_per_second"] < 25
+def test_lost_and_late_packets_change_no_token(at_risk: LabFleet, expected: list[int]) -> None:
+    machine = at_risk.machine("gpu-1")
+    fault.drop(machine, 5)
+    assert at_risk.answer(PROMPT, TOKENS)["token_ids"] == expected
+    fault.heal(machine)
+    fault.delay(machine, _LATE_MILLISECONDS)
+    late = at_risk.answer(PROMPT, TOKENS)
+    assert late["token_ids"] == expected
+    # Each step crosses the slow link once in and once out.
+    assert late["decode_tokens_per_second"] < 1000 / (2 * _LATE_MILLISECONDS)
 
 
-def test_a_damaged_configuration_is_refused_and_the_next_run_mends_it(deployed: LabFleet) -> None:
+def test_a_damaged_configuration_is_mended_by_the_next_run(deployed: LabFleet) -> None:
     path = f"/etc/stagefleet/{deployed.site['name']}/stage-1.json"
     before = deployed.config(1)
     fault.corrupt(deployed.machine("gpu-1"), path)
@@ -84,22 +77,19 @@ def test_a_damaged_configuration_is_refused_and_the_next_run_mends_it(deployed: 
     assert deployed.config(1) == before
 
 
-def test_a_full_disk_and_a_taken_port_are_named(deployed: LabFleet, expected: list[int]) -> None:
-    machine, port = deployed.machine("gpu-1"), 9200
-    with deployed.changed():
-        deployed.hosts["gpu-1"]["fleet_host"]["stages"] = [{"stage": 1, "rpc_port": port}]
+def test_a_full_disk_and_a_taken_port_are_named(at_risk: LabFleet, expected: list[int]) -> None:
+    machine, port = at_risk.machine("gpu-1"), 9200
+    with at_risk.changed():
+        at_risk.hosts["gpu-1"]["fleet_host"]["stages"] = [{"stage": 1, "rpc_port": port}]
         fault.take_port(machine, port)
         fault.fill(machine)
-        try:
-            full = deployed.play("site", "-e", "health_timeout_seconds=20")
-            fault.empty(machine)
-            taken = deployed.play("site", "-e", "health_timeout_seconds=20")
-        finally:
-            fault.empty(machine)
-            fault.release_port(machine, port)
+        full = at_risk.play("site", "-e", "health_timeout_seconds=20")
+        fault.empty(machine)
+        taken = at_risk.play("site", "-e", "health_timeout_seconds=20")
+        fault.release_port(machine, port)
     assert full.code != 0
     assert "No space left on device" in full.output
     assert taken.code != 0
     assert f"port {port} (rpc) is taken by" in taken.output
-    deployed.succeed("site")
-    assert deployed.answer(PROMPT, TOKENS)["token_ids"] == expected
+    at_risk.succeed("site")
+    assert at_risk.answer(PROMPT, TOKENS)["token_ids"] == expected

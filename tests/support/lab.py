@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from lab import fault
 from lab.build import Lab
 from lab.machine import Machine
 from lab.network import inside
@@ -139,6 +140,18 @@ class LabFleet:
     def machine(self, host: str) -> Machine:
         """Return a host of the lab."""
         return self.built().host(host)
+
+    def mend(self) -> None:
+        """Undo every fault of every host."""
+        lab = self.built()
+        for host in self.fleet.hosts:
+            machine = lab.host(host)
+            machine.resume()
+            machine.boot()
+            fault.heal(machine)
+        for host in self.fleet.hosts:
+            lab.wait(host)
+            fault.empty(lab.host(host))
 
     def on(self, host: str, *command: str) -> str:
         """Return what a command prints that root runs on a host."""
