@@ -29,9 +29,6 @@ mv "$root"/var/cache/apt/archives/*.deb "$root$packages/"
 rm -f "$root"/etc/apt/sources.list.d/*
 # Nobody but the lab's builder writes there, so that nothing needs to be signed.
 printf 'deb [trusted=yes] file:%s ./\n' "$packages" >"$root/etc/apt/sources.list"
-# As the machine's own configuration of apt may hold a proxy, the image has none of it.
-chroot "$root" apt-get update --quiet
-
 # Every host gets its own.
 rm -f "$root"/etc/ssh/ssh_host_* "$root/etc/resolv.conf"
 : >"$root/etc/machine-id"

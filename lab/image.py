@@ -72,6 +72,8 @@ def machine(base: Path, say: Callable[[str], None]) -> Path:
         for name in ("upper", "work", "root"):
             (directory / name).mkdir()
         with disk.layered(directory, root, base):
+            # mmdebstrap leaves no lists behind.
+            run("chroot", root, "apt-get", "update", "--quiet")
             install = ("apt-get", "install", "--yes", "--quiet", "--no-install-recommends")
             run(
                 *("chroot", root, *install, *VM_PACKAGES),

@@ -15,9 +15,7 @@ Arguments = Annotated[
 
 def run_tests(arguments: Arguments = None) -> None:
     """Run every test and every style check; arguments go to pytest, such as -k spec."""
-    # A few chosen tests are quicker, and easier to look into, in one process.
-    everything = ["--numprocesses=auto", "--dist=loadgroup", "--no-loadscope-reorder"]
-    _become(["-m", "pytest", *(arguments or everything)])
+    _become(["-m", "pytest", *(arguments or [])])
 
 
 def run_benchmark(arguments: Arguments = None) -> None:

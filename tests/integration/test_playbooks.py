@@ -223,7 +223,7 @@ def test_a_killed_supervisord_is_replaced_and_a_sick_service_shows_its_log(site:
     with socket.create_server((LOOPBACK, 0)) as taken:
         used, site.ports[4] = site.ports[4], taken.getsockname()[1]
         try:
-            run = site.play("site", "-e", "health_timeout_seconds=20")
+            run = site.play("site", "-e", "health_timeout_seconds=45")
         finally:
             site.ports[4] = used
     assert run.code != 0
