@@ -72,9 +72,9 @@ def test_the_hosts_own_tools_show_what_an_administrator_expects(deployed: LabFle
 
 
 def started(fleet: LabFleet, host: str) -> str:
-    """Return when a host's first process has started, or nothing while there is none."""
+    """Return when a host's systemd has started, or nothing while none answers."""
     try:
-        return fleet.on(host, "stat", "--format", "%Y", "/proc/1")
+        return fleet.on(host, "systemctl", "show", "--property=UserspaceTimestampMonotonic")
     except LabError:
         return ""
 
