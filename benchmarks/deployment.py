@@ -1,6 +1,6 @@
 """How long a deployment takes, and how that grows with the number of hosts, on hosts of the lab.
 
-    sudo .venv/bin/python -m benchmarks.deployment [--hosts 1 4 16] [--rounds 3]
+    sudo .venv/bin/python -m benchmarks.deployment --model DIR [--hosts 1 4 16] [--rounds 3]
 
 Each fleet has one stage on every host. Measured are the first deployment and, in rounds, the one
 after it that has nothing to change; and which tasks of that take the most. Every host shares this
@@ -8,6 +8,7 @@ machine's cores: on a real fleet each has its own, so what hosts do side by side
 """
 
 import argparse
+import ipaddress
 import os
 import platform
 import re
@@ -23,16 +24,13 @@ import yaml
 
 from lab import build
 from lab.network import inside
-from lab.place import OPERATOR, STATE
+from lab.place import STATE
 from lab.ssh import operator_environment
-from lab.topology import topology
-from runtime.cli.project import playbook_command, playbook_environment
+from lab.topology import OPERATOR, topology
+from runtime.cli.project import ROOT, playbook_command, playbook_environment
 from runtime.spec.inventory import read_inventory
 
 _NAME: Final = "lab-benchmark"
-_BLOCKS: Final = 30
-_MODEL: Final = "/srv/models/sample"
-_ENVIRONMENT: Final = "/opt/environment"
 _SHOWN_TASKS: Final = 8
 
 
@@ -41,7 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--hosts", type=int, nargs="+", default=[1, 4, 16])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--model", type=Path, required=True, help="an imported model of 30 blocks")
+    parser.add_argument("--model", type=Path, required=True, help="the sample model, imported")
     options = parser.parse_args()
     rows, tasks = [], ""
     for hosts in options.hosts:
@@ -101,27 +99,28 @@ def _longest(output: str) -> str:
 
 
 def _variables(hosts: int, directory: Path) -> dict[str, Any]:
-    share, more = divmod(_BLOCKS, hosts)
-    bounds = [stage * share + min(stage, more) for stage in range(1, hosts)]
-    site = {
+    """Return an inventory of this many hosts like the first one of the lab's own inventory."""
+    first, own = next(iter(read_inventory(ROOT / "inventories" / "lab").variables.items()))
+    variables = {key: value for key, value in own.items() if key not in ("fleet", "fleet_host")}
+    config = variables["ansible_ssh_common_args"]
+    variables["ansible_ssh_common_args"] = config.replace(f"{STATE}/lab/", f"{STATE}/{_NAME}/")
+    total = own["fleet"]["model"]["total_blocks"]
+    model = own["fleet"]["model"] | {
+        "splits": [stage * total // hosts for stage in range(1, hosts)]
+    }
+    site = own["fleet"] | {
         "name": _NAME,
         "authority": str(directory / "authority"),
-        "model": {"path": _MODEL, "total_blocks": _BLOCKS, "splits": bounds},
-        "serving": {"device": "cpu", "dtype": "float32", "threads": 1},
-        "operators": ["10.77.0.0/24"],
+        "model": model,
+        "networks": [],
     }
+    address = ipaddress.ip_address(own["ansible_host"])
     return {
         "all": {
-            "vars": {
-                "fleet": site,
-                "ansible_user": "admin",
-                "ansible_python_interpreter": "/usr/bin/python3",
-                "ansible_ssh_common_args": f"-F {STATE}/{_NAME}/ssh_config",
-                "runtime_venv": _ENVIRONMENT,
-            },
+            "vars": variables | {"fleet": site},
             "hosts": {
-                f"host-{number}": {
-                    "ansible_host": f"10.77.0.{10 + number}",
+                f"{first}-{number}": {
+                    "ansible_host": str(address + number),
                     "fleet_host": {"stages": [number]},
                 }
                 for number in range(hosts)

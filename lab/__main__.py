@@ -10,9 +10,9 @@ from rich.table import Table
 
 from lab import build, fault, image
 from lab.network import inside
-from lab.place import OPERATOR, Place, cache
+from lab.place import Place, cache
 from lab.ssh import operator_environment, ssh
-from lab.topology import topology
+from lab.topology import OPERATOR, topology
 from runtime.cli import model
 from runtime.cli.app import run_app
 from runtime.cli.output import messages, print_json, results
@@ -197,7 +197,7 @@ def heal(host: HostName, name: Name = _NAME) -> None:
 @app.command()
 def fill(
     host: HostName,
-    leave_mib: Annotated[int, typer.Option(help="How much stays free.", min=0)] = 0,
+    leave_mib: Annotated[int, typer.Option(help="How much stays free at least.", min=0)] = 0,
     name: Name = _NAME,
 ) -> None:
     """Fill a host's disk; "empty" undoes it."""

@@ -11,10 +11,10 @@ from lab import disk, image, network, requirements
 from lab.container import Container
 from lab.errors import LabError
 from lab.machine import Machine
-from lab.place import OPERATOR, STATE, Place
+from lab.place import STATE, Place
 from lab.process import run, succeeds
 from lab.ssh import ssh, write_keys
-from lab.topology import Kind, Topology
+from lab.topology import OPERATOR, Kind, Topology
 from lab.vm import VirtualMachine
 from runtime.spec.base import Frozen
 
@@ -102,7 +102,7 @@ class Lab(Frozen):
                     f"nobody can log in to host {name} within {seconds} s; "
                     f"the end of its console:\n{machine.console()}"
                 )
-            time.sleep(0.2)
+            time.sleep(0.2)  # between two tries; the deadline ends them
 
 
 def up(topology: Topology, model: Path, say: Say, vm: bool = False) -> Lab:

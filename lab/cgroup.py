@@ -63,7 +63,7 @@ class Group:
         while self.processes():
             if time.monotonic() > deadline:
                 return False
-            time.sleep(0.05)
+            time.sleep(0.05)  # the kernel tells nobody; the deadline ends this
         return True
 
     def remove(self, seconds: float = 10) -> None:
@@ -81,7 +81,7 @@ class Group:
                 # A process that has ended is a member until the kernel has tidied up behind it.
                 if time.monotonic() > deadline:
                     raise
-                time.sleep(0.05)
+                time.sleep(0.05)  # between two tries; the deadline ends them
 
     def _write(self, file: str, value: str) -> None:
         path = self.path / file

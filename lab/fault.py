@@ -14,7 +14,9 @@ from lab.process import run, succeeds
 from lab.topology import Network
 
 _TABLE: Final = "lab"
-_FILLING: Final = "/var/tmp/lab-filling"  # noqa: S108 - a file of a lab's host
+# At the root of a lab's host, so that it is on its disk whatever else is mounted.
+_FILLING: Final = "/lab-filling"
+# What a file system needs, of the same room, to note where so large a file is.
 _NOTES: Final = 16 * 2**20
 _TAKER: Final = "lab-port-{port}.service"
 
@@ -55,11 +57,10 @@ def heal(machine: Machine) -> None:
 
 
 def fill(machine: Machine, leave_mib: int = 0) -> None:
-    """Fill a host's disk up to this much; `empty` undoes it."""
-    free = run(*machine.command("stat", "--file-system", "--format", "%a %S", "/var/tmp"))  # noqa: S108
+    """Fill a host's disk; at least `leave_mib` stay free. `empty` undoes it."""
+    free = run(*machine.command("stat", "--file-system", "--format", "%a %S", "/"))
     blocks, size = map(int, free.split())
     room = blocks * size - leave_mib * 2**20
-    # What the file system needs to note so large a file is taken from the same room.
     if room > _NOTES:
         run(*machine.command("fallocate", "--length", str(room - _NOTES), _FILLING))
     if not leave_mib:
@@ -89,7 +90,7 @@ def take_port(machine: Machine, port: int) -> None:
     while not succeeds(*machine.command("sh", "-c", listening)):
         if time.monotonic() > deadline:
             raise LabError(f"nobody listens on port {port} of host {machine.host.name}")
-        time.sleep(0.1)
+        time.sleep(0.1)  # between two looks; the deadline ends them
     if not succeeds(*machine.command("systemctl", "--quiet", "is-active", unit)):
         raise LabError(f"port {port} of host {machine.host.name} is taken already")
 

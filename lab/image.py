@@ -18,7 +18,7 @@ from typing import Final
 from lab import disk
 from lab.disk import python_version
 from lab.errors import LabError
-from lab.place import cache
+from lab.place import Place, cache
 from lab.process import run
 from lab.topology import ADMINISTRATOR
 from runtime.cli.project import ROOT
@@ -89,7 +89,17 @@ def machine(base: Path, say: Callable[[str], None]) -> Path:
 
 
 def remove() -> None:
-    """Remove everything that was kept."""
+    """Remove everything that was kept.
+
+    Raises:
+        LabError: a lab needs it.
+    """
+    labs = [record.parent.name for record in Place.records()]
+    if labs:
+        raise LabError(
+            f"kept, because the hosts of these labs lie over it: {', '.join(labs)}",
+            hint=f"./fleet lab down --lab {labs[0]} --cache",
+        )
     shutil.rmtree(cache(), ignore_errors=True)
 
 
@@ -147,7 +157,8 @@ def _kept(name: str, made_from: tuple[str, ...], make: Callable[[Path], None]) -
     kept = cache() / f"{name}-{digest}"
     if not kept.exists():
         for old in cache().glob(f"{name}-*"):
-            shutil.rmtree(old)
+            if not _is_in_use(old):
+                shutil.rmtree(old)
         # Under another name until it is complete.
         unfinished = cache() / f"{name}.unfinished"
         _clear(unfinished)
@@ -155,6 +166,11 @@ def _kept(name: str, made_from: tuple[str, ...], make: Callable[[Path], None]) -
         make(unfinished)
         unfinished.rename(kept)
     return kept
+
+
+def _is_in_use(kept: Path) -> bool:
+    """Return whether the hosts of some lab lie over this."""
+    return any(str(kept) in record.read_text() for record in Place.records())
 
 
 def _clear(directory: Path) -> None:

@@ -3,9 +3,9 @@
 import ipaddress
 from pathlib import Path
 
-from lab.place import OPERATOR, SWITCH, Place
+from lab.place import Place
 from lab.process import run, succeeds
-from lab.topology import OUTSIDE, Host, Nat, Network, Topology
+from lab.topology import OPERATOR, OUTSIDE, SWITCH, Host, Nat, Network, Topology
 
 _NAMESPACES = Path("/run/netns")
 

@@ -8,10 +8,8 @@ from typing import Final
 from lab.cgroup import Group
 
 STATE: Final = Path("/var/lib/stagefleet-lab")
+_RECORD: Final = "lab.json"
 _CACHE: Final = Path("/var/cache/stagefleet-lab")
-
-SWITCH: Final = "switch"
-OPERATOR: Final = "operator"
 
 
 def cache() -> Path:
@@ -33,12 +31,17 @@ class Place:
     @property
     def record(self) -> Path:
         """What the lab consists of, as it was built."""
-        return self.state / "lab.json"
+        return self.state / _RECORD
 
     @property
     def ssh(self) -> Path:
         """The operator's key, the hosts' keys and the configuration that names them."""
         return self.state / "ssh"
+
+    @staticmethod
+    def records() -> list[Path]:
+        """Return the records of every lab of this machine."""
+        return sorted(STATE.glob(f"*/{_RECORD}"))
 
     def host(self, name: str) -> Path:
         """Return the directory of a host: its disk and its console's log."""

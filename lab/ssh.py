@@ -1,9 +1,9 @@
 """How the operator reaches the hosts: with the lab's own key, and knowing theirs."""
 
 from lab.network import inside
-from lab.place import OPERATOR, Place
+from lab.place import Place
 from lab.process import run
-from lab.topology import ADMINISTRATOR, Topology
+from lab.topology import ADMINISTRATOR, OPERATOR, Topology
 
 
 def write_keys(place: Place, lab: Topology) -> None:

@@ -13,6 +13,12 @@ from runtime.spec.errors import SpecError
 from runtime.spec.inventory import Inventory
 from runtime.spec.services import DHT, RPC, SSH
 
+SWITCH: Final = "switch"
+"""The part of the lab that has the bridges which no NAT hides."""
+
+OPERATOR: Final = "operator"
+"""The part of the lab that playbooks run in."""
+
 OUTSIDE: Final = "outside"
 """The network that the operator is on, and every host's way to the others."""
 
@@ -148,13 +154,13 @@ def topology(inventory: Inventory) -> Topology:
     networks = (
         Network(
             name=OUTSIDE,
-            home="switch",
+            home=SWITCH,
             cidr=str(outside),
             mtu=_OUTSIDE_MTU,
             gateway=str(outside[1]),
         ),
         *(
-            Network(name=network.name, home="switch", cidr=network.cidr, mtu=_SHARED_MTU)
+            Network(name=network.name, home=SWITCH, cidr=network.cidr, mtu=_SHARED_MTU)
             for network in fleet.networks
         ),
         *(_inside(nat, number) for number, nat in enumerate(nats)),
@@ -167,6 +173,7 @@ def topology(inventory: Inventory) -> Topology:
         hosts=tuple(_host(inventory, name, networks, nats) for name in inventory.variables),
         model=fleet.model.path,
     )
+    _refuse_taken_names(found)
     _refuse_double_addresses(found)
     return found
 
@@ -190,7 +197,7 @@ def _host(
         inside = next(network for network in networks if network.name == nat.inside)
         nics.append(_nic("eth0", inside, _inside_address(inventory, name, inside)))
     spec = inventory.fleet.hosts.get(name)
-    shared = [network for network in networks[1:] if network.home == "switch"]
+    shared = [network for network in networks[1:] if network.home == SWITCH]
     for network in shared:
         for address in spec.addresses if spec else ():
             if _is_in(address, network.cidr):
@@ -298,6 +305,13 @@ def _is_in(address: str, cidr: str) -> bool:
         return ipaddress.ip_address(address) in ipaddress.ip_network(cidr)
     except ValueError:
         return False
+
+
+def _refuse_taken_names(found: Topology) -> None:
+    taken = {SWITCH, OPERATOR, *(nat.name for nat in found.nats)}
+    for host in found.hosts:
+        if host.name in taken:
+            raise SpecError(f"the lab has a part of its own that is called '{host.name}'")
 
 
 def _refuse_double_addresses(found: Topology) -> None:

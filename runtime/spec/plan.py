@@ -56,7 +56,7 @@ class HostPlan(Frozen):
 
     Attributes:
         authority: the directory of the fleet's certificate authority, on the operator's machine.
-        unit_prefix: what the names of the fleet's services start with.
+        unit_prefix: what the names of the fleet's services are, but for the stage's number.
         survey: the directories in which to look for what of the fleet is on the host.
         survey_patterns: the names to look for there.
     """
@@ -109,13 +109,17 @@ def plans(fleet: Fleet, peers: Mapping[int, Peer]) -> dict[str, HostPlan]:
     }
 
 
+_STAGE = "stage-"
+
+
 def stage_name(stage: int) -> str:
     """Return the name that a stage's files, unit and certificate carry."""
-    return f"stage-{stage}"
+    return f"{_STAGE}{stage}"
 
 
 def _unit_prefix(fleet: Fleet) -> str:
-    return f"stagefleet-{fleet.name}-"
+    # With a number and nothing else behind it: the fleet `lab` is not the fleet `lab-2`.
+    return f"stagefleet-{fleet.name}-{_STAGE}"
 
 
 def _survey(where: Paths) -> tuple[str, ...]:
@@ -140,7 +144,7 @@ def _stage_plan(fleet: Fleet, stage: Stage, peers: Mapping[int, Peer], where: Pa
     return StagePlan(
         name=name,
         stage=stage.stage,
-        unit=f"{_unit_prefix(fleet)}{name}",
+        unit=f"{_unit_prefix(fleet)}{stage.stage}",
         config_path=f"{where.config}/{name}.json",
         config_text=text,
         identity_path=identity_path,

@@ -56,8 +56,6 @@ class Site:
             "ansible_connection": "local",
             "ansible_python_interpreter": sys.executable,
             "runtime_venv": sys.prefix,
-            # Other tests build releases at the same time.
-            "runtime_build_directory": str(self.directory / "build"),
             "fleet_host": {
                 "addresses": [LOOPBACK],
                 "ports": {"gateway": self.ports[0]},
@@ -136,6 +134,7 @@ def test_a_check_of_a_virgin_host_fails_nothing_and_changes_nothing(
     assert '+  "stage": 1' in run.output
     assert not site.root.exists()
     assert not (tmp_path / "authority").exists()
+    assert changed(site.succeed("service", "-e", "service_verb=stop")) == 0
     assert "nothing is deployed" in site.play("service", "-e", "service_verb=start").output
 
 
@@ -145,25 +144,35 @@ def test_a_deployed_pipeline_is_complete(site: Site) -> None:
 
 def test_the_second_run_changes_nothing(site: Site) -> None:
     before = site.states(), site.files()
+    assert changed(site.succeed("site", "--check", "--diff")) == 0
     assert changed(site.succeed("site")) == 0
     assert (site.states(), site.files()) == before
 
 
-def test_a_run_concerns_what_changed_and_nothing_else(site: Site) -> None:
+def test_a_changed_setting_restarts_what_it_concerns_and_nothing_else(site: Site) -> None:
     before = site.states()
     site.ports[0] = _free_port()  # the gateway belongs to stage 0 alone
-    # Of a stage that has left the host.
-    extra = site.root / "programs" / f"{UNIT.format(7)}.ini"
-    extra.write_text(f"[program:{UNIT.format(7)}]\ncommand = sleep 1000\n")
-    (site.root / "config" / "stage-7.json").write_text("{}")
-    assert changed(site.succeed("site")) > 0
+    told = site.succeed("site", "--check", "--diff")
+    assert changed(told) > 0
+    assert site.states() == before
+    site.succeed("site")
     after = site.states()
     assert after[UNIT.format(0)] != before[UNIT.format(0)]
     assert after[UNIT.format(1)] == before[UNIT.format(1)]
-    assert set(after) == set(before)
-    assert not extra.exists()
-    assert not (site.root / "config" / "stage-7.json").exists()
     assert health(f"http://{LOOPBACK}:{site.ports[0]}", seconds=30)["pipeline"] == "complete"
+
+
+def test_a_refused_configuration_leaves_everything_as_it_is(site: Site) -> None:
+    before = site.states(), site.files()
+    there, site.model = site.model, site.directory / "no-model"
+    try:
+        run = site.play("site")
+        assert run.code != 0
+        assert re.search(r"no-model", run.output), run.output
+        assert "failed to validate" in run.output
+        assert (site.states(), site.files()) == before
+    finally:
+        site.model = there
 
 
 def test_an_inventory_that_cannot_be_built_is_refused_before_a_host_is_touched(site: Site) -> None:
@@ -177,6 +186,29 @@ def test_an_inventory_that_cannot_be_built_is_refused_before_a_host_is_touched(s
     assert "Gathering Facts" not in run.output
 
 
+def test_a_service_that_never_becomes_healthy_shows_its_log(site: Site) -> None:
+    with socket.create_server((LOOPBACK, 0)) as taken:
+        used, site.ports[4] = site.ports[4], taken.getsockname()[1]
+        try:
+            run = site.play("site", "-e", "health_timeout_seconds=20")
+        finally:
+            site.ports[4] = used
+    assert run.code != 0
+    assert f"{UNIT.format(1)} did not become healthy" in run.output
+    assert re.search(r"port \d+ \(rpc\) is taken by", run.output), run.output
+    site.succeed("site")
+
+
+def test_a_stage_that_left_the_host_takes_its_service_with_it(site: Site) -> None:
+    extra = site.root / "programs" / f"{UNIT.format(7)}.ini"
+    extra.write_text(f"[program:{UNIT.format(7)}]\ncommand = sleep 1000\n")
+    (site.root / "config" / "stage-7.json").write_text("{}")
+    assert changed(site.succeed("site")) > 0
+    assert not extra.exists()
+    assert not (site.root / "config" / "stage-7.json").exists()
+    assert set(site.states()) == {UNIT.format(0), UNIT.format(1)}
+
+
 def test_the_verbs_of_service(site: Site) -> None:
     def verb(name: str, *arguments: str) -> Run:
         return site.succeed("service", "-e", f"service_verb={name}", *arguments)
@@ -188,13 +220,18 @@ def test_the_verbs_of_service(site: Site) -> None:
     assert "stage ready" in verb("logs", "-e", "service_stage=1").output
 
     one = ("-e", "service_stage=1")
+    assert changed(verb("stop", "--check", *one)) == 1
+    assert site.states() == before
     assert changed(verb("stop", *one)) == 1
     assert changed(verb("stop", *one)) == 0
     assert site.states() == before | {UNIT.format(1): "STOPPED"}
     assert changed(verb("start", *one)) == 1
-    assert site.states()[UNIT.format(0)] == before[UNIT.format(0)]
+    assert changed(verb("start", *one)) == 0
+    assert changed(verb("restart", "-e", "service_stage=0")) == 1
+    assert site.states()[UNIT.format(0)] not in {before[UNIT.format(0)], "STOPPED"}
 
     assert changed(verb("stop")) == 1
+    assert changed(verb("stop")) == 0
     assert site.states() == {}
     assert changed(verb("start")) == 1
     assert set(site.states()) == set(before)
@@ -216,24 +253,25 @@ def test_a_wrong_verb_or_stage_is_refused_before_a_host_is_touched(
     assert "Gathering Facts" not in run.output
 
 
-def test_a_killed_supervisord_is_replaced_and_a_sick_service_shows_its_log(site: Site) -> None:
+def test_a_killed_supervisord_leaves_nothing_behind_and_is_replaced(site: Site) -> None:
     before = site.states()
     pid = int((site.root / "run" / "supervisord.pid").read_text())
     subprocess.run(["kill", "-KILL", str(pid)], check=True)
-    with socket.create_server((LOOPBACK, 0)) as taken:
-        used, site.ports[4] = site.ports[4], taken.getsockname()[1]
-        try:
-            run = site.play("site", "-e", "health_timeout_seconds=45")
-        finally:
-            site.ports[4] = used
-    assert run.code != 0
-    assert f"{UNIT.format(1)} did not become healthy" in run.output
-    assert re.search(r"port \d+ \(rpc\) is taken by", run.output), run.output
-
     assert changed(site.succeed("site")) > 0
     after = site.states()
     assert set(after) == set(before)
     assert not set(after.values()) & set(before.values())
+
+
+def test_a_removed_fleet_leaves_nothing(site: Site) -> None:
+    name = ("-e", "destroy_fleet=test")
+    before = site.states()
+    assert changed(site.succeed("destroy", "--check", *name)) > 0
+    assert site.states() == before
+    assert changed(site.succeed("destroy", *name)) > 0
+    assert site.states() == {}
+    assert not site.root.exists()
+    assert changed(site.succeed("destroy", *name)) == 0
 
 
 def _free_port() -> int:

@@ -46,6 +46,9 @@ def virgin(fleet: LabFleet) -> dict[str, dict[str, str]]:
         run(*ssh(fleet.built().place, host, "sudo", "true"))
         fleet.on(host, "useradd", "--create-home", "alice")
         fleet.on(host, "mkdir", "/opt/stagefleet", "/etc/stagefleet")
+        # Of another fleet, whose name begins like this one's.
+        other = f"/etc/systemd/system/stagefleet-{NAME}-2-stage-0.service"
+        fleet.on(host, "sh", "-c", f"printf '[Service]\nExecStart=/bin/true\n' >{other}")
         for directory in ("/opt/stagefleet", "/etc/stagefleet", "/home/alice"):
             fleet.on(host, "sh", "-c", f"echo mine >{directory}/notes")
     return {host: fleet.files(host) for host in fleet.fleet.hosts}

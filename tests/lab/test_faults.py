@@ -46,7 +46,7 @@ def test_a_host_that_stands_still_for_a_while_costs_time_only(
     seen = first_text(asked, 5)
     machine = at_risk.machine("gpu-1")
     machine.pause()
-    time.sleep(3)
+    time.sleep(3)  # longer than any step takes, shorter than one may
     machine.resume()
     rest, problem = asked.communicate(timeout=60)
     assert asked.returncode == 0, problem

@@ -86,7 +86,7 @@ def reboot(fleet: LabFleet, host: str) -> None:
     deadline = time.monotonic() + _REBOOT_SECONDS
     while started(fleet, host) in {"", before}:
         assert time.monotonic() < deadline, f"{host} has not rebooted"
-        time.sleep(0.2)
+        time.sleep(0.2)  # between two looks; the deadline ends them
     fleet.built().wait(host)
 
 

@@ -24,4 +24,6 @@ def test_hosts_are_left_as_they_were(deployed: LabFleet, virgin: dict[str, dict[
     deployed.succeed("destroy", *name)
     for host, files in virgin.items():
         assert deployed.files(host) == files
+    again = deployed.succeed("destroy", *name)
+    assert all(again.count(host, "changed") == 0 for host in before)
     assert (deployed.directory / "authority").exists()

@@ -19,9 +19,10 @@ from lab import fault
 from lab.build import Lab
 from lab.machine import Machine
 from lab.network import inside
-from lab.place import OPERATOR, STATE
+from lab.place import STATE
 from lab.process import run, succeeds
 from lab.ssh import operator_environment
+from lab.topology import OPERATOR
 from runtime.cli.project import ROOT, playbook_environment
 from runtime.spec.fleet import Fleet
 from runtime.spec.inventory import read_inventory
@@ -46,8 +47,6 @@ def variables(directory: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         del host["fleet"]
         text = host["ansible_ssh_common_args"]
         host["ansible_ssh_common_args"] = text.replace(f"{STATE}/lab/", f"{STATE}/{NAME}/")
-        # Other tests build releases at the same time.
-        host["runtime_build_directory"] = str(directory / "build")
     return hosts, site
 
 

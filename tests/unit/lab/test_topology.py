@@ -153,6 +153,7 @@ def test_a_topology_survives_being_kept_in_a_file(lab: Topology, tmp_path: Path)
         ({"a": host(5, 0, ansible_host="10.9.0.5")}, "10.9.0.5: it is not in 10.1.0.0/24"),
         ({"a": host(5, 0, ansible_user="me")}, "hosts of a lab have the accounts root and admin"),
         ({"a": host(5, 0), "b": host(5, 1)}, "10.1.0.5 belongs to host a and to host b"),
+        ({"operator": host(5, 0)}, "a part of its own that is called 'operator'"),
         ({"a": host(254, 0)}, "10.1.0.254 belongs to the lab's operator and to host a"),
     ],
 )

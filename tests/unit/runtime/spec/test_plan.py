@@ -82,6 +82,14 @@ def test_what_is_around_a_fleets_directories_is_listed_from_the_inside_out(
         assert not any(later.startswith(f"{parent}/") for later in where.parents[number + 1 :])
 
 
+def test_a_fleets_services_are_told_from_those_of_a_fleet_whose_name_begins_alike() -> None:
+    fleets = [plans(fleet_of(four_hosts(name=name)), PEERS)["gpu-0"] for name in ("lab", "lab-2")]
+    for plan, other in zip(fleets, reversed(fleets), strict=True):
+        (own,), (foreign,) = plan.stages, other.stages
+        assert own.unit.removeprefix(plan.unit_prefix).isdigit()
+        assert not foreign.unit.removeprefix(plan.unit_prefix).isdigit()
+
+
 def test_a_users_fleet_lives_below_its_home() -> None:
     plan = plans(fleet_of(four_hosts(install={"scope": "user"})), PEERS)["gpu-0"]
     assert plan.paths.config == "~/.local/share/stagefleet/lab/config"
