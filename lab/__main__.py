@@ -30,6 +30,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+Inventory = Annotated[
+    Path, typer.Option("--inventory", "-i", help="What to build: an Ansible inventory.")
+]
+WithMachines = Annotated[bool, typer.Option("--vm", help="Virtual machines too; they boot slowly.")]
 Name = Annotated[
     str, typer.Option("--lab", envvar="STAGEFLEET_LAB", help="The lab: its fleet's name.")
 ]
@@ -40,17 +44,19 @@ PortNumber = Annotated[int, typer.Argument(help="A TCP port.", min=1, max=65535)
 
 
 @app.command()
+def prepare(inventory: Inventory = _INVENTORY, vm: WithMachines = False) -> None:
+    """Install, download and make what "up" needs, so that it takes seconds."""
+    build.prepare(topology(read_inventory(inventory)), _say, vm)
+
+
+@app.command()
 def up(
-    inventory: Annotated[
-        Path, typer.Option("--inventory", "-i", help="What to build: an Ansible inventory.")
-    ] = _INVENTORY,
+    inventory: Inventory = _INVENTORY,
     model_directory: Annotated[
         Path | None,
         typer.Option("--model", help="An imported model; default: the small sample model."),
     ] = None,
-    vm: Annotated[
-        bool, typer.Option("--vm", help="Boot the virtual machines too; they are slow.")
-    ] = False,
+    vm: WithMachines = False,
 ) -> None:
     """Build the hosts of an inventory and boot them; does what is missing."""
     wanted = topology(read_inventory(inventory))

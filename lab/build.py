@@ -7,7 +7,7 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Final
 
-from lab import disk, image, network, requirements
+from lab import disk, image, network
 from lab.container import Container
 from lab.errors import LabError
 from lab.machine import Machine
@@ -105,35 +105,40 @@ class Lab(Frozen):
             time.sleep(0.2)  # between two tries; the deadline ends them
 
 
+def prepare(topology: Topology, say: Say, vm: bool = False) -> image.Made:
+    """Install and make what takes long and serves every lab of such hosts.
+
+    Raises:
+        LabError: this is not possible here.
+    """
+    return image.prepare(say, any(host.wheelhouse for host in topology.hosts), vm)
+
+
 def up(topology: Topology, model: Path, say: Say, vm: bool = False) -> Lab:
     """Build a lab, or what is missing of it, and boot its hosts.
 
     Raises:
         LabError: this is not possible here.
     """
-    installed = requirements.install(vm)
-    if installed:
-        say(f"installed the Debian packages {', '.join(installed)}")
     place = Place(topology.name)
     if place.record.exists() and load(topology.name).topology != topology:
         raise LabError(
             f"there is a lab '{topology.name}' that was built from another inventory",
             hint="./fleet lab down",
         )
+    made = prepare(topology, say, vm)
     # The record is written last: without it, or after this machine was switched off, there is no
     # more than remains of a network.
     if not place.record.exists() or not network.exists(place):
         network.destroy(place)
         network.build(place, topology)
-    base, wheelhouse = image.prepare(say, any(host.wheelhouse for host in topology.hosts))
-    made = image.machine(base, say) if vm else None
     place.state.mkdir(parents=True, exist_ok=True)
     write_keys(place, topology)
     lab = Lab(
         topology=topology,
-        base=str(base),
-        wheelhouse=str(wheelhouse) if wheelhouse else None,
-        machine=str(made) if made else None,
+        base=str(made.base),
+        wheelhouse=str(made.wheelhouse) if made.wheelhouse else None,
+        machine=str(made.machine) if made.machine else None,
         model=str(model),
     )
     place.record.write_text(lab.model_dump_json(indent=2))

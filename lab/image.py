@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-from lab import disk
+from lab import disk, requirements
 from lab.disk import python_version
 from lab.errors import LabError
 from lab.place import Place, cache
@@ -44,28 +44,55 @@ _UNREAD: Final = ("man", "doc", "locale", "info")
 _BUILD_SECONDS: Final = 900
 
 
-def prepare(say: Callable[[str], None], wheels: bool) -> tuple[Path, Path | None]:
-    """Return the base image's directory, and the wheelhouse if one is wanted.
+class Made(NamedTuple):
+    """The directories of what was made.
 
-    Raises:
-        LabError: a program that makes them failed.
+    Attributes:
+        base: the root of the hosts' disks.
+        wheelhouse: downloaded requirements, where they are wanted.
+        machine: where virtual machines are wanted: `upper`, a layer over the base, and the files
+            `vmlinuz` and `initrd.img`.
     """
-    cache().mkdir(parents=True, exist_ok=True)
-    with _locked(), ThreadPoolExecutor() as pool:
-        base = pool.submit(_base, say)
-        wheelhouse = pool.submit(_wheelhouse, say) if wheels else None
-        return base.result(), wheelhouse.result() if wheelhouse else None
+
+    base: Path
+    wheelhouse: Path | None
+    machine: Path | None
 
 
-def machine(base: Path, say: Callable[[str], None]) -> Path:
-    """Return the directory of what makes a virtual machine of the base image.
-
-    It has `upper`, a layer over the base, and the files `vmlinuz` and `initrd.img`.
+def prepare(say: Callable[[str], None], wheels: bool, vm: bool) -> Made:
+    """Install and make what is missing; one who comes meanwhile waits, and finds it made.
 
     Raises:
         LabError: a program that makes it failed.
     """
+    cache().mkdir(parents=True, exist_ok=True)
+    with _locked():
+        installed = requirements.install(vm)
+        if installed:
+            say(f"installed the Debian packages {', '.join(installed)}")
+        with ThreadPoolExecutor() as pool:
+            base = pool.submit(_base, say)
+            wheelhouse = pool.submit(_wheelhouse, say) if wheels else None
+            machine = _machine(base.result(), say) if vm else None
+            return Made(base.result(), wheelhouse.result() if wheelhouse else None, machine)
 
+
+def remove() -> None:
+    """Remove everything that was kept.
+
+    Raises:
+        LabError: a lab needs it.
+    """
+    labs = [record.parent.name for record in Place.records()]
+    if labs:
+        raise LabError(
+            f"kept, because the hosts of these labs lie over it: {', '.join(labs)}",
+            hint=f"./fleet lab down --lab {labs[0]} --cache",
+        )
+    shutil.rmtree(cache(), ignore_errors=True)
+
+
+def _machine(base: Path, say: Callable[[str], None]) -> Path:
     def make(directory: Path) -> None:
         say("installing a kernel for the virtual machine")
         root = directory / "root"
@@ -84,23 +111,7 @@ def machine(base: Path, say: Callable[[str], None]) -> Path:
                 (found,) = (root / "boot").glob(f"{name}-*")
                 shutil.copy(found, directory / name)
 
-    with _locked():
-        return _kept("machine", (base.name, *VM_PACKAGES), make)
-
-
-def remove() -> None:
-    """Remove everything that was kept.
-
-    Raises:
-        LabError: a lab needs it.
-    """
-    labs = [record.parent.name for record in Place.records()]
-    if labs:
-        raise LabError(
-            f"kept, because the hosts of these labs lie over it: {', '.join(labs)}",
-            hint=f"./fleet lab down --lab {labs[0]} --cache",
-        )
-    shutil.rmtree(cache(), ignore_errors=True)
+    return _kept("machine", (base.name, *VM_PACKAGES), make)
 
 
 def _base(say: Callable[[str], None]) -> Path:

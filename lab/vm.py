@@ -15,7 +15,10 @@ from lab.process import run, start
 from lab.ssh import ssh
 
 _MEMORY_MIB: Final = 1024
-_CORES: Final = 2
+# With several, emulated processors wait for each other, for seconds where this machine is busy.
+_CORES: Final = 1
+# Before a login is given up: an emulated machine may be silent for longer than networks allow.
+_LOGIN_TRIES: Final = 20
 _DISK: Final = "4G"
 # Locally administered, so that no card ever sold has one of these.
 _MAC: Final = "52:54:00:00:{host:02x}:{card:02x}"
@@ -52,7 +55,8 @@ class VirtualMachine(Machine):
 
     def command(self, *command: str) -> list[str]:
         """Return the command that runs a command in it, as root."""
-        return ssh(self.place, self.host.name, *command, options=("-l", "root"))
+        options = ("-l", "root", "-o", f"ConnectionAttempts={_LOGIN_TRIES}")
+        return ssh(self.place, self.host.name, *command, options=options)
 
     def _make_disk(self, image: Path) -> None:
         root = self.directory / "root"

@@ -1,8 +1,11 @@
 """Style tools decide style: the checks that `pre-commit` runs on a commit, here on everything."""
 
+import os
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,9 +20,18 @@ HOOKS = [
 ]
 
 
-@pytest.mark.parametrize("hook", HOOKS)
-def test_the_check_finds_nothing(hook: str) -> None:
-    done = subprocess.run(
+Checks = dict[str, Future[subprocess.CompletedProcess[str]]]
+
+
+@pytest.fixture(scope="module")
+def checks() -> Iterator[Checks]:
+    """Every check, under way: most of them use one core, and take long."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield {hook: pool.submit(_check, hook) for hook in HOOKS}
+
+
+def _check(hook: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [str(Path(sys.executable).with_name("pre-commit")), "run", hook, "--all-files"],
         cwd=ROOT,
         env=playbook_environment(),
@@ -28,6 +40,11 @@ def test_the_check_finds_nothing(hook: str) -> None:
         timeout=600,
         check=False,
     )
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_the_check_finds_nothing(hook: str, checks: Checks) -> None:
+    done = checks[hook].result()
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lab import build
+from lab.errors import LabError
 from lab.machine import Machine
 from lab.process import run
 from tests.support.lab import LabFleet
@@ -31,7 +32,11 @@ def vm(fleet: LabFleet, sample_model: Path) -> Iterator[Machine]:
 
 def told(machine: Machine, script: str) -> str:
     """Return what a shell script of root prints on a host."""
-    return run(*machine.command(script), seconds=120)
+    try:
+        return run(*machine.command(script), seconds=180)
+    except LabError as error:
+        error.add_note(f"it is {machine.state()}; the end of its console:\n{machine.console()}")
+        raise
 
 
 def test_it_has_a_kernel_of_its_own(vm: Machine) -> None:

@@ -4,10 +4,11 @@ import copy
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from lab import fault
+from lab import fault, requirements
 from lab.build import Lab
 from lab.machine import Machine
 from lab.network import inside
@@ -48,6 +49,34 @@ def variables(directory: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         text = host["ansible_ssh_common_args"]
         host["ansible_ssh_common_args"] = text.replace(f"{STATE}/lab/", f"{STATE}/{NAME}/")
     return hosts, site
+
+
+def prepare_meanwhile() -> tuple[str, Callable[[], None]]:
+    """Start to make what the lab's tests need; return what to say of it, and what ends it.
+
+    Whether it succeeds is seen where it is needed: there it is waited for, and made if it is not.
+    """
+    reason = requirements.obstacle(vm=True)
+    if reason:
+        return f"lab: {reason}", lambda: None
+    making = subprocess.Popen(
+        [sys.executable, "-m", "lab", "prepare", "--vm"],
+        cwd=ROOT,
+        env=playbook_environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+    def end() -> None:
+        if making.poll() is None:
+            os.killpg(making.pid, signal.SIGTERM)
+        making.wait(60)
+
+    lacking = ", ".join(requirements.missing(vm=True))
+    installing = f", and installs the Debian packages {lacking}" if lacking else ""
+    return f"lab: makes images meanwhile{installing}", end
 
 
 @dataclass
