@@ -51,8 +51,9 @@ app.command(hidden=True)(reference.reference)
 _PASSED_ON = {"ignore_unknown_options": True}
 app.command("test", context_settings=_PASSED_ON)(development.run_tests)
 app.command("benchmark", context_settings=_PASSED_ON)(development.run_benchmark)
-# Its verbs are its own, and so is what --help says about them.
+# Their verbs are their own, and so is what --help says about them.
 app.command("lab", add_help_option=False, context_settings=_PASSED_ON)(development.run_lab)
+app.command("cloud", add_help_option=False, context_settings=_PASSED_ON)(development.run_cloud)
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130

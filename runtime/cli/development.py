@@ -25,10 +25,19 @@ def run_benchmark(arguments: Arguments = None) -> None:
 
 def run_lab(arguments: Arguments = None) -> None:
     """Make real hosts on this machine to try everything on (needs root): lab --help."""
+    _become_module("lab", arguments)
+
+
+def run_cloud(arguments: Arguments = None) -> None:
+    """Plan, make and remove the fleet's firewall rules in its clouds: cloud --help."""
+    _become_module("cloud", arguments)
+
+
+def _become_module(name: str, arguments: list[str] | None) -> None:
     # Paths in the arguments are the caller's; -P: what lies in that directory is not imported.
     os.execve(
         sys.executable,
-        [sys.executable, "-P", "-m", "lab", *(arguments or [])],
+        [sys.executable, "-P", "-m", name, *(arguments or [])],
         playbook_environment(),
     )
 

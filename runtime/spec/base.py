@@ -39,7 +39,8 @@ def _ip(value: str) -> str:
 
 def _cidr(value: str) -> str:
     try:
-        return str(ipaddress.ip_network(value, strict=True))
+        # What clouds do with host bits, so that what is read back later is what was asked for.
+        return str(ipaddress.ip_network(value, strict=False))
     except ValueError as error:
         raise ValueError(f"{value!r} is not a network in CIDR form: {error}") from None
 

@@ -10,7 +10,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from runtime.spec.access import Access, access_problems
 from runtime.spec.base import Address, Cidr, Frozen, Name, Port, Span
+from runtime.spec.clouds import Cloud
 from runtime.spec.services import DHT, GATEWAY, RPC, SSH, stage_port
 from runtime.spec.stage import Serving, Splits, check_splits, stage_spans
 
@@ -110,6 +112,9 @@ class Host(Frozen):
     ports: HostPorts = Field(
         default=HostPorts(), description="ports of services that no stage owns"
     )
+    cloud: Name | None = Field(
+        default=None, description="the one of fleet.clouds whose rules guard it"
+    )
     supervisor: Literal["auto", "systemd", "supervisord"] = Field(
         default="auto",
         description="what starts and watches services; auto: systemd where it runs and the scope "
@@ -155,6 +160,12 @@ class Site(Frozen):
     networks: tuple[Network, ...] = Field(
         default=(), description="networks that several hosts share, the preferred one first"
     )
+    access: tuple[Access, ...] = Field(
+        default=(), description="networks that may reach a service besides its peers"
+    )
+    clouds: dict[Name, Cloud] = Field(
+        default={}, description="the clouds that hosts are in, by a name of your own"
+    )
 
     @model_validator(mode="after")
     def _services_reach_their_files(self) -> Self:
@@ -196,7 +207,12 @@ class Fleet(Site):
     @model_validator(mode="after")
     def _is_buildable(self) -> Self:
         # Ports can only be compared once every stage has its place.
-        problems = _stage_problems(self) or [*_network_problems(self), *_port_problems(self)]
+        problems = _stage_problems(self) or [
+            *_network_problems(self),
+            *_cloud_problems(self),
+            *_port_problems(self),
+            *access_problems(self.access, self.operators, self.hosts),
+        ]
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -239,6 +255,16 @@ def _network_problems(fleet: Fleet) -> list[str]:
                 f"host {name} maps public ports but has no public_ip: add fleet_host.public_ip"
             )
     return problems
+
+
+def _cloud_problems(fleet: Fleet) -> list[str]:
+    """Return hosts that are in a cloud which nobody has described."""
+    return [
+        f"host {name} is in the cloud '{host.cloud}', which is not one of fleet.clouds "
+        f"({', '.join(fleet.clouds) or 'there are none'})"
+        for name, host in fleet.hosts.items()
+        if host.cloud is not None and host.cloud not in fleet.clouds
+    ]
 
 
 def _port_problems(fleet: Fleet) -> list[str]:

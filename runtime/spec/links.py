@@ -57,6 +57,15 @@ def link(fleet: Fleet, source: str, target: str) -> Link:
     )
 
 
+def networks_of(fleet: Fleet, host: str) -> tuple[str, ...]:
+    """Return the names of the fleet's networks that a host has an address in."""
+    return tuple(
+        network.name
+        for network in fleet.networks
+        if _address_in(fleet.hosts[host], network.cidr) is not None
+    )
+
+
 def rpc_port(link_: Link, stage: Stage) -> Port:
     """Return the port of a stage's data plane as it is seen over this link."""
     return (link_.mapped and stage.public_rpc_port) or stage.rpc_port

@@ -37,6 +37,7 @@ class Service(Frozen):
             `stage_port` derives the others.
         runs_on: the hosts that run it.
         reached_from: the only ones who may connect to it.
+        control: machines are controlled by it, so that no inventory can open it to the world.
     """
 
     name: str
@@ -44,9 +45,12 @@ class Service(Frozen):
     port: Port
     runs_on: Place
     reached_from: Peers
+    control: bool = False
 
 
-SSH = Service(name="ssh", port=22, runs_on=Place.EVERY_HOST, reached_from=Peers.OPERATORS)
+SSH = Service(
+    name="ssh", port=22, runs_on=Place.EVERY_HOST, reached_from=Peers.OPERATORS, control=True
+)
 DHT = Service(name="dht", port=8002, runs_on=Place.EVERY_STAGE, reached_from=Peers.SWARM)
 RPC = Service(name="rpc", port=8003, runs_on=Place.EVERY_STAGE, reached_from=Peers.UPSTREAM)
 GATEWAY = Service(

@@ -36,6 +36,8 @@ _RENEWED_BEFORE = timedelta(days=60)
 # Hosts' clocks may be behind the operator's by this much.
 _CLOCK_SKEW = timedelta(hours=1)
 
+_MARK_LENGTH = 16
+
 _AUTHORITY_CERTIFICATE = "authority.pem"
 _PEERS = "peers"
 
@@ -59,6 +61,16 @@ class Authority:
     def exists(self) -> bool:
         """Return whether the authority has been made."""
         return (self._directory / _AUTHORITY_CERTIFICATE).exists()
+
+    def mark(self) -> str:
+        """Return a short text that this authority alone has, or "" while it has not been made.
+
+        Two fleets may have one name; by this, what belongs to one is told from the other's.
+        """
+        if not self.exists():
+            return ""
+        certificate = read_certificate(self._directory / _AUTHORITY_CERTIFICATE)
+        return certificate.fingerprint(hashes.SHA256()).hex()[:_MARK_LENGTH]
 
     def create(self) -> bool:
         """Make the authority unless it is there; return whether it was made."""

@@ -1,0 +1,171 @@
+"""`./fleet cloud`: the fleet's rules in its clouds, planned, made, watched and removed."""
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+
+from cloud import operation
+from cloud.changes import Change, foreign
+from cloud.drivers import driver
+from cloud.operation import Plan, Wish
+from cloud.provider import Provider
+from cloud.rules import clouds_of
+from runtime.cli.app import EXIT_FAILED, run_app
+from runtime.cli.output import messages, print_json, results
+from runtime.spec.fleet import Fleet
+from runtime.spec.inventory import read_inventory
+from runtime.spec.paths import authority_path
+from runtime.swarm.authority import Authority
+
+_EXIT_PENDING = 2
+
+app = typer.Typer(
+    name="./fleet cloud",
+    help="The firewall rules that a fleet needs in AWS, Google's cloud and Azure.",
+    epilog="Exit code: 0 nothing to do, 2 something differs, 1 an error.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Inventory = Annotated[
+    Path, typer.Option("--inventory", "-i", help="The site: an Ansible inventory.")
+]
+Only = Annotated[
+    str | None, typer.Option("--cloud", help="One of fleet.clouds; default: each of them.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
+AllowPublic = Annotated[
+    bool,
+    typer.Option("--allow-public", help="Open to the world what the inventory says is public."),
+]
+Purge = Annotated[
+    bool, typer.Option("--purge", help="Remove rules that others put into the fleet's groups.")
+]
+
+
+@app.command()
+def plan(
+    inventory: Inventory,
+    cloud: Only = None,
+    allow_public: AllowPublic = False,
+    purge: Purge = False,
+    json: Json = False,
+) -> None:
+    """Show what "apply" would change; changes nothing."""
+    found = {
+        name: operation.plan(wish, provider)
+        for name, wish, provider in _wishes(inventory, cloud, allow_public, purge)
+    }
+    _show(found, json)
+    _end(any(each.changes for each in found.values()))
+
+
+@app.command()
+def apply(
+    inventory: Inventory,
+    cloud: Only = None,
+    allow_public: AllowPublic = False,
+    purge: Purge = False,
+    json: Json = False,
+) -> None:
+    """Make the clouds' rules what the inventory says, and look again that they are."""
+    fleet = read_inventory(inventory).fleet
+    _authority(fleet).create()
+    found = {
+        name: operation.apply(wish, provider, _progress(name))
+        for name, wish, provider in _wishes(inventory, cloud, allow_public, purge)
+    }
+    _show(found, json, made=True)
+
+
+@app.command()
+def destroy(
+    inventory: Inventory, cloud: Only = None, purge: Purge = False, json: Json = False
+) -> None:
+    """Remove what was made for the fleet, and nothing else."""
+    found = {
+        name: operation.apply(wish.model_copy(update={"present": False}), provider, _progress(name))
+        for name, wish, provider in _wishes(inventory, cloud, allow_public=False, purge=purge)
+    }
+    _show(found, json, made=True)
+
+
+@app.command()
+def drift(inventory: Inventory, cloud: Only = None, json: Json = False) -> None:
+    """Show in what the clouds differ from the inventory, rules of others included."""
+    found = {
+        name: operation.plan(wish, provider)
+        for name, wish, provider in _wishes(inventory, cloud, allow_public=True, purge=False)
+    }
+    _show(found, json)
+    _end(any(each.changes or list(foreign(each.have)) for each in found.values()))
+
+
+def _wishes(
+    inventory: Path, only: str | None, allow_public: bool, purge: bool
+) -> Iterator[tuple[str, Wish, Provider]]:
+    fleet = read_inventory(inventory).fleet
+    owner = _authority(fleet).mark()
+    for name in clouds_of(fleet, only):
+        wish = Wish(fleet=fleet, cloud=name, owner=owner, allow_public=allow_public, purge=purge)
+        yield name, wish, driver(fleet.clouds[name], fleet.name, owner)
+
+
+def _authority(fleet: Fleet) -> Authority:
+    return Authority(Path(authority_path(fleet)).expanduser(), fleet.name)
+
+
+def _progress(cloud: str) -> Callable[[Change], None]:
+    def done(change: Change) -> None:
+        messages.print(f"{cloud}: {change}", markup=False, soft_wrap=True)
+
+    return done
+
+
+def _show(found: dict[str, Plan], json: bool, made: bool = False) -> None:
+    if json:
+        print_json(
+            {
+                name: {
+                    "changes": [change.model_dump(mode="json") for change in each.changes],
+                    "lines": [str(change) for change in each.changes],
+                    "notices": list(each.notices),
+                }
+                for name, each in found.items()
+            }
+        )
+        return
+    for name, each in found.items():
+        for notice in each.notices:
+            messages.print(f"{name}: {notice}", style="yellow", markup=False, soft_wrap=True)
+        if not made:
+            for change in each.changes:
+                colour = "green" if change.kind.value.startswith("+") else "red"
+                results.print(f"{name}: {change}", style=colour, markup=False, soft_wrap=True)
+        count = len(each.changes)
+        what = "changes made" if made else "changes to make"
+        results.print(f"{name}: {count or 'no'} {what}", soft_wrap=True)
+
+
+def _end(differs: bool) -> None:
+    if differs:
+        raise typer.Exit(_EXIT_PENDING)
+
+
+def main() -> None:
+    """Run it; a mistyped command is an error, not a change that is pending."""
+    try:
+        run_app(app)
+    except SystemExit as end:
+        usage = isinstance(end.__context__, click.UsageError)
+        sys.exit(EXIT_FAILED if usage else end.code)
+
+
+if __name__ == "__main__":
+    sys.argv[0] = "./fleet cloud"
+    main()

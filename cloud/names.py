@@ -1,0 +1,42 @@
+"""Names and marks of what is made in a cloud: derived, never stored."""
+
+import hashlib
+import re
+from typing import Final
+
+ALL: Final = "*"
+"""The group that every host of a cloud is in; no host can have this name."""
+
+PRODUCT: Final = "stagefleet"
+FLEET_MARK: Final = f"{PRODUCT}-fleet"
+OWNER_MARK: Final = f"{PRODUCT}-owner"
+HOST_MARK: Final = f"{PRODUCT}-host"
+"""The tag or label by which an instance, whoever made it, says which host of a fleet it is."""
+
+_DIGEST: Final = 8
+
+
+def group_name(fleet: str, group: str, longest: int = 63) -> str:
+    """Return what a group is called in a cloud, at most `longest` characters (RFC 1035).
+
+    Hosts may be called what no cloud allows; such a name is made plain, and gets a digest so that
+    it is nobody else's.
+    """
+    plain = "all" if group == ALL else re.sub(r"[^a-z0-9-]+", "-", group.lower()).strip("-")
+    name = f"{PRODUCT}-{fleet}-{plain}"
+    # A host may be called "all", too.
+    if (plain == group or group == ALL) and group != "all" and len(name) <= longest:
+        return name
+    digest = hashlib.sha256(group.encode()).hexdigest()[:_DIGEST]
+    return f"{name[: longest - _DIGEST - 1].rstrip('-')}-{digest}"
+
+
+def rule_mark(purpose: str) -> str:
+    """Return the description that a rule of ours carries."""
+    return f"{PRODUCT}: {purpose}"
+
+
+def purpose_of(description: str) -> str | None:
+    """Return the purpose that `rule_mark` wrote, or None if the rule is somebody else's."""
+    mark = rule_mark("")
+    return description.removeprefix(mark) if description.startswith(mark) else None

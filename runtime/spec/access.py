@@ -1,0 +1,102 @@
+"""Who else may reach a service, by network, and what counts as open to the world."""
+
+import difflib
+import ipaddress
+from collections.abc import Collection, Iterable, Iterator
+from typing import Final
+
+from pydantic import Field
+
+from runtime.spec.base import Cidr, Frozen
+from runtime.spec.services import CATALOGUE, Peers, Service
+
+# More addresses than a provider, a campus or a company has of its own are the world.
+_MOST_ADDRESSES: Final = {4: 2**16, 6: 2**96}
+# RFC 1918 and RFC 4193: nobody gets in from the internet by these.
+_PRIVATE: Final = tuple(
+    ipaddress.ip_network(cidr)
+    for cidr in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
+)
+
+OPENABLE: Final = tuple(
+    service for service in CATALOGUE if service.reached_from is not Peers.SAME_HOST
+)
+"""The services that can be opened to a network: the others listen on loopback only."""
+
+
+class Access(Frozen):
+    """Networks that may reach a service besides those that its row in the catalogue names."""
+
+    service: str = Field(description="the service's name in the table of ports")
+    hosts: tuple[str, ...] = Field(
+        default=(), description="on these hosts only; default: wherever it runs"
+    )
+    networks: tuple[Cidr, ...] = Field(min_length=1, description="where they connect from")
+    public: bool = Field(
+        default=False,
+        description="it is meant to be open to the world; each run has to allow that too",
+    )
+
+
+def is_private(cidr: Cidr) -> bool:
+    """Return whether no address of this network can be reached from the internet."""
+    network = ipaddress.ip_network(cidr)
+    return any(
+        network.version == private.version and network.subnet_of(private)  # type: ignore[arg-type]
+        for private in _PRIVATE
+    )
+
+
+def is_open_to_the_world(networks: Iterable[Cidr]) -> bool:
+    """Return whether these networks, taken together, are more than anybody's own."""
+    found = [ipaddress.ip_network(cidr) for cidr in networks if not is_private(cidr)]
+    for version, most in _MOST_ADDRESSES.items():
+        same = [network for network in found if network.version == version]
+        union = ipaddress.collapse_addresses(same)  # type: ignore[type-var]
+        if sum(network.num_addresses for network in union) > most:
+            return True
+    return False
+
+
+def access_problems(
+    access: Collection[Access], operators: Collection[Cidr], hosts: Collection[str]
+) -> Iterator[str]:
+    """Yield what is wrong: unknown names, and doors to the world that nobody asked for."""
+    names = {service.name for service in OPENABLE}
+    for row in access:
+        where = f"access to {row.service}"
+        if row.service not in names:
+            yield f"{where}: {_unknown(row.service, sorted(names))}"
+        for host in row.hosts:
+            if host not in hosts:
+                near = difflib.get_close_matches(host, hosts, n=1)
+                advice = f"; did you mean '{near[0]}'?" if near else ""
+                yield f"{where}: '{host}' is no host of the fleet{advice}"
+    for service in OPENABLE:
+        rows = [row for row in access if row.service == service.name]
+        people = operators if service.reached_from is Peers.OPERATORS else ()
+        yield from _too_open(service, rows, people)
+
+
+def _unknown(name: str, names: Collection[str]) -> str:
+    if name in {service.name for service in CATALOGUE}:
+        return f"{name} listens on loopback only; people reach it through SSH (see ./fleet chat)"
+    return f"there is no such service; choose one of {', '.join(names)}"
+
+
+def _too_open(
+    service: Service, rows: Collection[Access], operators: Collection[Cidr]
+) -> Iterator[str]:
+    # Taken together: two halves of the internet are the internet.
+    networks = [*operators, *(cidr for row in rows for cidr in row.networks)]
+    if not is_open_to_the_world(networks):
+        return
+    where = "operators" if is_open_to_the_world(operators) else f"access to {service.name}"
+    shown = f"{where}: {', '.join(networks)} is open to the world"
+    if service.control:
+        yield (
+            f"{shown}, and {service.name} never is: machines are controlled by it; name the "
+            "networks that people really come from"
+        )
+    elif not any(row.public for row in rows):
+        yield f"{shown}; if that is meant, say so with public: true"
