@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ansible.errors import AnsibleFilterError
 
 if TYPE_CHECKING:
+    from runtime.spec.fleet import Fleet
     from runtime.spec.plan import HostPlan
 
 
@@ -21,13 +22,15 @@ def fleet_plans(hostvars: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     screens of Ansible's own words.
     """
     from runtime.errors import StagefleetError
+    from runtime.spec.inventory import notices
 
     try:
         found = _plans(hostvars)
     except StagefleetError as error:
-        return {"problems": str(error), "plans": {}}
+        return {"problems": str(error), "plans": {}, "notices": []}
     return {
         "problems": "",
+        "notices": list(notices(_own(hostvars))),
         "plans": {name: plan.model_dump(mode="json") for name, plan in found.items()},
     }
 
@@ -51,6 +54,33 @@ def fleet_supervisor(plan: Mapping[str, Any], service_manager: str) -> str:
         raise AnsibleFilterError(str(error)) from None
 
 
+def fleet_probes(hostvars: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what each host has to listen on and to dial, to prove the flows; or the problems."""
+    from runtime.checks.ports_check import requests
+    from runtime.errors import StagefleetError
+
+    try:
+        return {"problems": "", **requests(_fleet(hostvars), _connections(hostvars))}
+    except StagefleetError as error:
+        return {"problems": str(error)}
+
+
+def fleet_ports_report(hostvars: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what the hosts have seen of the ports, compared with what is declared."""
+    from runtime.checks.ports_check import outcome
+
+    facts = {
+        str(name): {
+            key: _plain(variables[f"stagefleet_{key}"])
+            for key in ("listening", "dialled")
+            if f"stagefleet_{key}" in variables
+        }
+        for name in (*hostvars, "localhost")
+        for variables in (hostvars[name],)
+    }
+    return outcome(_fleet(hostvars), _connections(hostvars), facts)
+
+
 def at_home(data: object, home: str) -> object:
     """Return plain data with every text that starts with `~/` below this home directory."""
     from runtime.spec import paths
@@ -61,24 +91,44 @@ def at_home(data: object, home: str) -> object:
 def _plans(hostvars: Mapping[str, Mapping[str, Any]]) -> dict[str, "HostPlan"]:
     from pathlib import Path
 
-    from runtime.spec.inventory import HOST_VARIABLE, SITE_VARIABLE, fleet_of
     from runtime.spec.paths import authority_path
     from runtime.spec.plan import plans
     from runtime.swarm.authority import Authority
 
-    # Of the other variables only the names count, for the search of typos: their values may be
-    # expensive to template, or secret.
-    read = {SITE_VARIABLE, HOST_VARIABLE, "ansible_host", "ansible_port"}
-    fleet = fleet_of(
-        {
-            str(name): {
-                str(key): _plain(variables[key]) if key in read else None for key in variables
-            }
-            for name, variables in hostvars.items()
-        }
-    )
+    fleet = _fleet(hostvars)
     peers = Authority(Path(authority_path(fleet)).expanduser(), fleet.name).peers()
     return plans(fleet, peers)
+
+
+def _fleet(hostvars: Mapping[str, Mapping[str, Any]]) -> "Fleet":
+    from runtime.spec.inventory import fleet_of
+
+    return fleet_of(_own(hostvars))
+
+
+def _own(hostvars: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the variables that describe a fleet, and of the others the names.
+
+    These count in the search of typos; their values may be expensive to template, or secret.
+    """
+    from runtime.spec.inventory import HOST_VARIABLE, SITE_VARIABLE
+
+    read = {SITE_VARIABLE, HOST_VARIABLE, "ansible_host", "ansible_port"}
+    return {
+        str(name): {str(key): _plain(variables[key]) if key in read else None for key in variables}
+        for name, variables in hostvars.items()
+    }
+
+
+def _connections(hostvars: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, int]]:
+    """Return where Ansible connects to each host."""
+    return {
+        str(name): (
+            str(variables.get("ansible_host", name)),
+            int(variables.get("ansible_port", 0)),
+        )
+        for name, variables in hostvars.items()
+    }
 
 
 def _host_plan(plan: Mapping[str, Any]) -> "HostPlan":
@@ -105,5 +155,7 @@ class FilterModule:
             "fleet_plans": fleet_plans,
             "fleet_units": fleet_units,
             "fleet_supervisor": fleet_supervisor,
+            "fleet_probes": fleet_probes,
+            "fleet_ports_report": fleet_ports_report,
             "at_home": at_home,
         }

@@ -15,6 +15,7 @@ from runtime.cli import (
     generate,
     identity,
     model,
+    ports,
     reference,
     schema,
     serve,
@@ -34,6 +35,7 @@ app.command()(deploy.plan)
 app.command()(deploy.deploy)
 app.command()(deploy.service)
 app.command()(deploy.destroy)
+app.command()(ports.check_ports)
 app.command()(generate.generate)
 app.command()(generate.chat)
 app.add_typer(model.app, name="model")

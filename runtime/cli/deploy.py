@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from runtime.cli.options import DEFAULT_INVENTORY, InventoryPath
-from runtime.cli.output import print_json, results
+from runtime.cli.output import messages, print_json, results
 from runtime.cli.project import run_playbook
 from runtime.spec.flows import flows
 from runtime.spec.inventory import read_inventory
@@ -73,7 +73,10 @@ def plan(
     json: Annotated[bool, typer.Option("--json", help="Print fleet and flows as JSON.")] = False,
 ) -> None:
     """Check an inventory and show what would be where; contacts no host."""
-    fleet = read_inventory(inventory).fleet
+    read = read_inventory(inventory)
+    fleet = read.fleet
+    for notice in read.notices:
+        messages.print(f"note: {notice}", style="yellow", markup=False, soft_wrap=True)
     if json:
         found = [flow.model_dump(mode="json") for flow in flows(fleet)]
         print_json({"fleet": fleet.model_dump(mode="json"), "flows": found})

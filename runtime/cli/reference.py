@@ -100,6 +100,11 @@ def _rows(schema: dict[str, Any], known: dict[str, Any], prefix: str) -> Iterato
             yield from _rows(inner, known, f"{prefix}{key}.")
         for one in objects:
             yield from _rows(one, known, f"{prefix}{key}[].")
+        # A mapping by names of the operator's own, of records that say themselves what they are.
+        for by_name in inner.get("patternProperties", {}).values():
+            for one in by_name.get("oneOf", ()):
+                tag = _tag(one, by_name["discriminator"])
+                yield from _rows(one, known, f"{prefix}{key}.<{tag}>.")
 
 
 def _resolved(schema: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
@@ -107,6 +112,11 @@ def _resolved(schema: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
         found: dict[str, Any] = known[schema["$ref"].rpartition("/")[2]]
         return found
     return schema
+
+
+def _tag(one: dict[str, Any], discriminator: dict[str, Any]) -> str:
+    """Return the value by which a record of a union is known."""
+    return next(tag for tag, ref in discriminator["mapping"].items() if ref == one["$ref"])
 
 
 def _kind(field: dict[str, Any], known: dict[str, Any]) -> str:

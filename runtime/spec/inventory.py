@@ -5,6 +5,7 @@ each machine. Both are plain data: `ansible-inventory` does not template, so Jin
 """
 
 import difflib
+import ipaddress
 import json
 import os
 import subprocess
@@ -31,6 +32,11 @@ class Inventory(Frozen):
 
     fleet: Fleet
     variables: dict[str, dict[str, Any]]
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What is read otherwise than it is written."""
+        return notices(self.variables)
 
 
 def fleet_of(variables: Mapping[str, Mapping[str, Any]]) -> Fleet:
@@ -65,6 +71,31 @@ def fleet_of(variables: Mapping[str, Mapping[str, Any]]) -> Fleet:
         return Fleet(**{key: getattr(site, key) for key in Site.model_fields}, hosts=hosts)
     except ValidationError as error:
         raise words(error, Fleet, SITE_VARIABLE) from error
+
+
+def notices(variables: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    """Return what is read otherwise than it is written, and what to write instead.
+
+    The variables are those of an inventory that `fleet_of` has accepted.
+    """
+    site = next(host[SITE_VARIABLE] for host in variables.values() if SITE_VARIABLE in host)
+    written = [(f"{SITE_VARIABLE}.operators", cidr) for cidr in site.get("operators", ())]
+    written += [
+        (f"{SITE_VARIABLE}.networks", network["cidr"]) for network in site.get("networks", ())
+    ]
+    written += [
+        (f"{SITE_VARIABLE}.access to {row['service']}", cidr)
+        for row in site.get("access", ())
+        for cidr in row["networks"]
+    ]
+    found = [
+        (where, cidr, str(ipaddress.ip_network(cidr, strict=False))) for where, cidr in written
+    ]
+    return tuple(
+        f"{where}: {cidr} is read as {read}, the whole network; for one address write /32 or /128"
+        for where, cidr, read in found
+        if "/" in cidr and ipaddress.ip_address(cidr.split("/")[0]) != ipaddress.ip_network(read)[0]
+    )
 
 
 def read_inventory(path: Path) -> Inventory:
