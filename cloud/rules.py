@@ -138,12 +138,20 @@ class _Sources:
             for networks in {self._networks[name] for name in inside}
         }
         self._examples = {networks: sorted(names)[:2] for networks, names in self._alike.items()}
+        # The stages of a host have the same peers, most often.
+        self._of_hosts: dict[tuple[str, tuple[str, ...]], tuple[Source, ...]] = {}
         self._inward: dict[tuple[tuple[str, ...], str], bool] = {}
         self._outward: dict[tuple[tuple[str, ...], str], Link] = {}
 
     def of(self, flow: Flow) -> Iterator[Source]:
         for network in flow.networks:
             yield Source(kind="network", name=network)
+        key = (flow.host, flow.hosts)
+        if key not in self._of_hosts:
+            self._of_hosts[key] = tuple(self._hosts(flow))
+        yield from self._of_hosts[key]
+
+    def _hosts(self, flow: Flow) -> Iterator[Source]:
         hosts = frozenset(flow.hosts)
         near: set[str] = set()
         for networks, names in self._alike.items():

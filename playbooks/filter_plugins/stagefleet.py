@@ -35,6 +35,12 @@ def fleet_plans(hostvars: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
+def fleet_spec(hostvars: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the fleet that an inventory describes; `fleet_plans` has found it buildable."""
+    spec: dict[str, Any] = _fleet(hostvars).model_dump(mode="json")
+    return spec
+
+
 def fleet_units(plan: Mapping[str, Any], python: str, release: str) -> list[dict[str, Any]]:
     """Return the services of a host's plan."""
     from runtime.spec.units import stage_units
@@ -153,6 +159,7 @@ class FilterModule:
         """Return the filters by name."""
         return {
             "fleet_plans": fleet_plans,
+            "fleet_spec": fleet_spec,
             "fleet_units": fleet_units,
             "fleet_supervisor": fleet_supervisor,
             "fleet_probes": fleet_probes,

@@ -3,6 +3,7 @@
 import difflib
 import ipaddress
 from collections.abc import Collection, Iterable, Iterator
+from functools import lru_cache
 from typing import Final
 
 from pydantic import Field
@@ -49,6 +50,12 @@ def is_private(cidr: Cidr) -> bool:
 
 def is_open_to_the_world(networks: Iterable[Cidr]) -> bool:
     """Return whether these networks, taken together, are more than anybody's own."""
+    return _is_open_to_the_world(tuple(networks))
+
+
+# The same few networks are asked about for each of thousands of hosts.
+@lru_cache
+def _is_open_to_the_world(networks: tuple[Cidr, ...]) -> bool:
     found = [ipaddress.ip_network(cidr) for cidr in networks if not is_private(cidr)]
     for version, most in _MOST_ADDRESSES.items():
         same = [network for network in found if network.version == version]

@@ -41,10 +41,11 @@ def flows(fleet: Fleet) -> tuple[Flow, ...]:
 
     Traffic of a host to itself needs no flow and has none.
     """
-    return tuple(flow for service in CATALOGUE for flow in _flows_of(fleet, service))
+    stages = fleet.stages
+    return tuple(flow for service in CATALOGUE for flow in _flows_of(fleet, stages, service))
 
 
-def _flows_of(fleet: Fleet, service: Service) -> Iterator[Flow]:
+def _flows_of(fleet: Fleet, stages: tuple[Stage, ...], service: Service) -> Iterator[Flow]:
     if service.reached_from is Peers.SAME_HOST:
         return
     if service.runs_on is Place.EVERY_HOST:
@@ -61,15 +62,9 @@ def _flows_of(fleet: Fleet, service: Service) -> Iterator[Flow]:
                 public=is_open_to_the_world(networks),
             )
         return
-    stages = fleet.stages
-    # Made once: there may be thousands of stages, and each of them is a peer of all others.
-    everybody = sorted({stage.host for stage in stages})
+    peers = _Peers(stages)
     for stage in stages:
-        if service.reached_from is Peers.SWARM:
-            hosts = tuple(host for host in everybody if host != stage.host)
-        else:
-            upstream = {other.host for other in _upstream(stages, stage)}
-            hosts = tuple(sorted(upstream - {stage.host}))
+        hosts = peers.of(stage, service)
         networks = _networks(fleet, service, stage.host)
         if hosts or networks:
             yield Flow(
@@ -83,6 +78,23 @@ def _flows_of(fleet: Fleet, service: Service) -> Iterator[Flow]:
                 networks=networks,
                 public=is_open_to_the_world(networks),
             )
+
+
+class _Peers:
+    """The hosts of the stages that connect to a stage."""
+
+    def __init__(self, stages: tuple[Stage, ...]) -> None:
+        self._stages = stages
+        # Made once: there may be thousands of stages, and each of them is a peer of all others.
+        self._everybody = tuple(sorted({stage.host for stage in stages}))
+        self._place = {host: number for number, host in enumerate(self._everybody)}
+
+    def of(self, stage: Stage, service: Service) -> tuple[str, ...]:
+        if service.reached_from is Peers.SWARM:
+            place = self._place[stage.host]
+            return self._everybody[:place] + self._everybody[place + 1 :]
+        upstream = {other.host for other in _upstream(self._stages, stage)}
+        return tuple(sorted(upstream - {stage.host}))
 
 
 def _upstream(stages: tuple[Stage, ...], stage: Stage) -> tuple[Stage, ...]:
