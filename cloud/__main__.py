@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 
 from cloud import operation
@@ -21,7 +20,12 @@ from runtime.spec.inventory import read_inventory
 from runtime.spec.paths import authority_path
 from runtime.swarm.authority import Authority
 
-_EXIT_PENDING = 2
+_EXIT_DIFFERS = 2
+
+
+class _DiffersError(Exception):
+    """A cloud is not what the inventory says: the end of a command that tells so."""
+
 
 app = typer.Typer(
     name="./fleet cloud",
@@ -154,16 +158,18 @@ def _show(found: dict[str, Plan], json: bool, made: bool = False) -> None:
 
 def _end(differs: bool) -> None:
     if differs:
-        raise typer.Exit(_EXIT_PENDING)
+        raise _DiffersError
 
 
 def main() -> None:
     """Run it; a mistyped command is an error, not a change that is pending."""
     try:
         run_app(app)
+    except _DiffersError:
+        sys.exit(_EXIT_DIFFERS)
     except SystemExit as end:
-        usage = isinstance(end.__context__, click.UsageError)
-        sys.exit(EXIT_FAILED if usage else end.code)
+        # typer ends with the same number for a command that is mistyped.
+        sys.exit(EXIT_FAILED if end.code == _EXIT_DIFFERS else end.code)
 
 
 if __name__ == "__main__":
