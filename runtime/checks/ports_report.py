@@ -199,10 +199,10 @@ def _open_to_a_stranger(fleet: Fleet, row: Row, bad: Try) -> Why | None:
     opened = f"open to {bad.probe.source}, whom no row names"
     cloud = fleet.hosts[row.host].cloud
     if cloud is None:
-        return f"{opened}: {row.host} has no firewall that holds", "./fleet firewall"
+        return f"{opened}: {row.host} has no firewall that holds", _guard(row)
     return (
         f"{opened}: neither {row.host}'s firewall nor the rules of the cloud {cloud} hold",
-        "./fleet firewall; ./fleet cloud apply",
+        f"./fleet cloud apply; {_guard(row)}",
     )
 
 
@@ -239,7 +239,7 @@ def _not_mapped(row: Row, bad: Try) -> Why | None:
     return (
         f"nothing comes through {_dialled(bad)}: it is not mapped to port {row.port} of "
         f"{row.host}, or a firewall behind it drops what comes",
-        f"map it at the provider; then: ./fleet firewall --limit {row.host}",
+        f"map it at the provider; then {_guard(row)}",
     )
 
 
@@ -249,18 +249,23 @@ def _rejected(row: Row, bad: Try) -> Why | None:
     return (
         f"{_dialled(bad)} is refused although {row.listening} listens: on another address, or "
         "behind a firewall that rejects",
-        "./fleet deploy; ./fleet firewall",
+        f"./fleet deploy; {_guard(row)}",
     )
 
 
 def _dropped(fleet: Fleet, row: Row) -> Why:
     cloud = fleet.hosts[row.host].cloud
     if cloud is None:
-        return f"the firewall of {row.host}, or one on the way, drops it", "./fleet firewall"
+        return f"the firewall of {row.host}, or one on the way, drops it", _guard(row)
     return (
         f"the rules of the cloud {cloud}, or the firewall of {row.host}, drop it",
-        "./fleet cloud plan; ./fleet firewall",
+        f"./fleet cloud plan; {_guard(row)}",
     )
+
+
+def _guard(row: Row) -> str:
+    """Return what to do about a host's own firewall: it is the operator's, so far."""
+    return f"let {row.host}'s own firewall accept port {row.port} from who is declared only"
 
 
 def _dialled(bad: Try) -> str:

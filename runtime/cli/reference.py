@@ -116,7 +116,7 @@ def _resolved(schema: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
 
 def _tag(one: dict[str, Any], discriminator: dict[str, Any]) -> str:
     """Return the value by which a record of a union is known."""
-    return next(tag for tag, ref in discriminator["mapping"].items() if ref == one["$ref"])
+    return next(str(tag) for tag, ref in discriminator["mapping"].items() if ref == one["$ref"])
 
 
 def _kind(field: dict[str, Any], known: dict[str, Any]) -> str:

@@ -258,8 +258,17 @@ def _network_problems(fleet: Fleet) -> list[str]:
 
 
 def _cloud_problems(fleet: Fleet) -> list[str]:
-    """Return hosts that are in a cloud which nobody has described."""
-    return [
+    """Return clouds that are described twice, and hosts that are in one which nobody describes."""
+    places: dict[str, list[str]] = {}
+    for name, cloud in fleet.clouds.items():
+        places.setdefault(cloud.model_dump_json(exclude={"endpoint"}), []).append(name)
+    # Each would remove what is made for the other.
+    twice = [
+        f"fleet.clouds {' and '.join(names)} are the same place: keep one of them"
+        for names in places.values()
+        if len(names) > 1
+    ]
+    return twice + [
         f"host {name} is in the cloud '{host.cloud}', which is not one of fleet.clouds "
         f"({', '.join(fleet.clouds) or 'there are none'})"
         for name, host in fleet.hosts.items()

@@ -85,6 +85,15 @@ def test_a_cloud_that_is_not_there_is_named() -> None:
         clouds_of(cloud_fleet(), "oracle")
 
 
+def test_one_place_is_described_once() -> None:
+    hosts = cloud_hosts()
+    clouds = hosts["gpu-0"]["fleet"]["clouds"]
+    for host in hosts.values():
+        host["fleet"]["clouds"] = clouds | {"again": clouds["aws"] | {"endpoint": "http://x:1"}}
+    with pytest.raises(SpecError, match=r"fleet\.clouds aws and again are the same place"):
+        fleet_of(hosts)
+
+
 @given(
     st.lists(st.sampled_from(("aws", "gcp", None)), min_size=4, max_size=4),
     st.lists(st.booleans(), min_size=4, max_size=4),
