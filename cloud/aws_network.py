@@ -64,7 +64,8 @@ class Network:
 
     def owns(self, found: Found) -> bool:
         """Return whether a security group was made for this fleet."""
-        return found.group.owner == self.owner
+        # Without an authority there is no mark, as on groups that are nobody's.
+        return bool(self.owner) and found.group.owner == self.owner
 
 
 def filters(values: dict[str, str | Sequence[str]]) -> list[dict[str, object]]:

@@ -117,8 +117,13 @@ def conflicts(have: State, fleet: str, owner: str) -> list[str]:
 
 
 def owned(have: State, owner: str) -> State:
-    """Return what is the fleet's own of a state: of the rest, nothing is ever changed."""
-    groups = {name: group for name, group in have.groups.items() if group.owner == owner}
+    """Return what is the fleet's own of a state: of the rest, nothing is ever changed.
+
+    Without an authority, `owner` is "", as it is of groups that nobody has marked.
+    """
+    groups = {
+        name: group for name, group in have.groups.items() if owner and group.owner == owner
+    }
     members = {host: names & frozenset(groups) for host, names in have.members.items()}
     return State(groups=groups, members=members, notices=have.notices)
 

@@ -66,7 +66,9 @@ def plan(wish: Wish, provider: Provider) -> Plan:
         raise CloudError("\n".join(taken))
     have = named(owned(have, wish.owner), wish.fleet.hosts)
     changes = diff(have, want, wish.purge)
-    return Plan(have=have, want=want, changes=changes, notices=_notices(wish, have, want))
+    left = tuple(f"left alone: {each}" for each in taken)
+    notices = (*left, *_notices(wish, have, want))
+    return Plan(have=have, want=want, changes=changes, notices=notices)
 
 
 def apply(wish: Wish, provider: Provider, done: Callable[[Change], None]) -> Plan:

@@ -92,6 +92,20 @@ def test_a_group_that_bears_a_name_of_ours_and_no_mark_is_refused() -> None:
     assert applied(cloud, present=False) == []
 
 
+def test_without_an_authority_nothing_is_ones_own() -> None:
+    # On a machine that has never deployed the fleet, or has lost its authority.
+    unmarked, marked = Group(name="gpu-0"), Group(name="gpu-1", owner=OWNER)
+    cloud = Memory(State(groups={"gpu-0": unmarked, "gpu-1": marked}))
+    stranger = wish(FLEET, present=False).model_copy(update={"owner": ""})
+    done: list[Change] = []
+    told = operation.apply(stranger, cloud, done.append)
+    assert done == []
+    assert cloud.state.groups == {"gpu-0": unmarked, "gpu-1": marked}
+    # That they are left is said: somebody wanted them gone.
+    assert [notice.partition(" ")[0] for notice in told.notices] == ["left", "left"]
+    assert "stagefleet-lab-gpu-1 belongs to another fleet of the name lab" in told.notices[1]
+
+
 def test_what_is_open_to_the_world_must_be_allowed_by_the_run_too() -> None:
     fleet = cloud_fleet(access=[PUBLIC])
     with pytest.raises(SpecError, match="dht of stage 0 on gpu-0 is open to the world"):
