@@ -17,8 +17,7 @@ from runtime.cli.app import EXIT_FAILED, run_app
 from runtime.cli.output import messages, print_json, results
 from runtime.spec.fleet import Fleet
 from runtime.spec.inventory import read_inventory
-from runtime.spec.paths import authority_path
-from runtime.swarm.authority import Authority
+from runtime.swarm.authority import fleet_authority
 
 _EXIT_DIFFERS = 2
 
@@ -63,7 +62,9 @@ def plan(
     """Show what "apply" would change; changes nothing."""
     found = {
         name: operation.plan(wish, provider)
-        for name, wish, provider in _wishes(inventory, cloud, allow_public, purge)
+        for name, wish, provider in _wishes(
+            read_inventory(inventory).fleet, cloud, allow_public, purge
+        )
     }
     _show(found, json)
     _end(any(each.changes for each in found.values()))
@@ -79,10 +80,10 @@ def apply(
 ) -> None:
     """Make the clouds' rules what the inventory says, and look again that they are."""
     fleet = read_inventory(inventory).fleet
-    _authority(fleet).create()
+    fleet_authority(fleet).create()
     found = {
         name: operation.apply(wish, provider, _progress(name))
-        for name, wish, provider in _wishes(inventory, cloud, allow_public, purge)
+        for name, wish, provider in _wishes(fleet, cloud, allow_public, purge)
     }
     _show(found, json, made=True)
 
@@ -94,7 +95,9 @@ def destroy(
     """Remove what was made for the fleet, and nothing else."""
     found = {
         name: operation.apply(wish.model_copy(update={"present": False}), provider, _progress(name))
-        for name, wish, provider in _wishes(inventory, cloud, allow_public=False, purge=purge)
+        for name, wish, provider in _wishes(
+            read_inventory(inventory).fleet, cloud, allow_public=False, purge=purge
+        )
     }
     _show(found, json, made=True)
 
@@ -104,24 +107,21 @@ def drift(inventory: Inventory, cloud: Only = None, json: Json = False) -> None:
     """Show in what the clouds differ from the inventory, rules of others included."""
     found = {
         name: operation.plan(wish, provider)
-        for name, wish, provider in _wishes(inventory, cloud, allow_public=True, purge=False)
+        for name, wish, provider in _wishes(
+            read_inventory(inventory).fleet, cloud, allow_public=True, purge=False
+        )
     }
     _show(found, json)
     _end(any(each.changes or list(foreign(each.have)) for each in found.values()))
 
 
 def _wishes(
-    inventory: Path, only: str | None, allow_public: bool, purge: bool
+    fleet: Fleet, only: str | None, allow_public: bool, purge: bool
 ) -> Iterator[tuple[str, Wish, Provider]]:
-    fleet = read_inventory(inventory).fleet
-    owner = _authority(fleet).mark()
+    owner = fleet_authority(fleet).mark()
     for name in clouds_of(fleet, only):
         wish = Wish(fleet=fleet, cloud=name, owner=owner, allow_public=allow_public, purge=purge)
         yield name, wish, driver(fleet.clouds[name], fleet.name, owner)
-
-
-def _authority(fleet: Fleet) -> Authority:
-    return Authority(Path(authority_path(fleet)).expanduser(), fleet.name)
 
 
 def _progress(cloud: str) -> Callable[[Change], None]:
@@ -173,5 +173,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.argv[0] = "./fleet cloud"
     main()

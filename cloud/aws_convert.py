@@ -10,17 +10,15 @@ from cloud.errors import CloudError
 from cloud.names import (
     ALL,
     FLEET_MARK,
+    GROUP_MARK,
     HOST_MARK,
     OWNER_MARK,
-    PRODUCT,
     group_name,
+    group_prefix,
     purpose_of,
     rule_mark,
 )
 from cloud.rules import Group, Rule, RuleKey, Source, State
-
-GROUP_MARK: Final = f"{PRODUCT}-group"
-"""The tag with a group's plain name: the name in EC2 may be shortened, and is made plain."""
 
 _LONGEST_NAME: Final = 255
 _LONGEST_DESCRIPTION: Final = 255
@@ -59,7 +57,7 @@ def name_pattern(fleet: str) -> str:
 
     It finds those of a fleet whose name begins alike, too; `found_groups` tells them apart.
     """
-    return f"{PRODUCT}-{fleet}-*"
+    return f"{group_prefix(fleet)}*"
 
 
 def marks(fleet: str, owner: str, group: str) -> list[dict[str, str]]:
@@ -182,7 +180,7 @@ def _plain_name(answer: Answer, fleet: str) -> str | None:
     A name in EC2 never changes, a tag may: it counts only where it agrees with the name.
     """
     called: str = answer["GroupName"]
-    rest = called.removeprefix(f"{PRODUCT}-{fleet}-")
+    rest = called.removeprefix(group_prefix(fleet))
     for name in (_tags(answer).get(GROUP_MARK), ALL if rest == "all" else rest):
         if name is not None and security_group_name(fleet, name) == called:
             return name

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from cloud.names import PRODUCT, group_name, rule_mark
-from cloud.rules import Group, Rule, RuleKey, Source, State
+from cloud.rules import Group, Rule, Source, State
 
 LONGEST_NAME: Final = 80
 _LONGEST_DESCRIPTION: Final = 140
@@ -89,22 +89,6 @@ def fold(rules: Iterable[Rule], taken: Collection[str] = ()) -> tuple[Bundle, ..
     return tuple(
         bundle for key, parts in sorted(alike.items()) for bundle in _bundles(key, parts, taken)
     )
-
-
-def unfold(bundles: Iterable[Bundle]) -> dict[RuleKey, Rule]:
-    """Return the rules that `fold` was given."""
-    rules = [
-        Rule(
-            protocol=bundle.protocol,
-            first=bundle.first,
-            last=bundle.last,
-            source=Source(kind="group" if bundle.kind == "groups" else "network", name=name),
-            purpose=bundle.purpose,
-        )
-        for bundle in bundles
-        for name in bundle.sources
-    ]
-    return {rule.key: rule for rule in rules}
 
 
 def problems(want: State) -> list[str]:

@@ -7,15 +7,13 @@ others. The group of all hosts needs but the second one.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from cloud.azure_convert import OPEN, Json, kept_by_others, listed
 from cloud.azure_fold import Names
 from cloud.errors import CloudError
-from cloud.names import ALL, FLEET_MARK, HOST_MARK, OWNER_MARK, PRODUCT
+from cloud.names import ALL, FLEET_MARK, GROUP_MARK, HOST_MARK, OWNER_MARK, group_prefix
 from cloud.rules import Group, Rule, RuleKey, State
-
-GROUP_MARK: Final = f"{PRODUCT}-group"
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ def whose_of(thing: Json, names: Names) -> tuple[str, str] | None:
     group = marks.get(GROUP_MARK, "")
     if marks.get(FLEET_MARK) == names.fleet and group and names.of(group) == called:
         return group, marks.get(OWNER_MARK, "")
-    prefix = f"{PRODUCT}-{names.fleet}-"
+    prefix = group_prefix(names.fleet)
     # Fleets may have names that begin alike.
     if marks.get(FLEET_MARK, names.fleet) != names.fleet or not called.startswith(prefix):
         return None

@@ -3,7 +3,7 @@
 One list of changes is what a check shows, what a run does and what a report of drift says.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from enum import Enum
 
 from cloud.names import FLEET_MARK, group_name, label_of
@@ -121,9 +121,7 @@ def owned(have: State, owner: str) -> State:
 
     Without an authority, `owner` is "", as it is of groups that nobody has marked.
     """
-    groups = {
-        name: group for name, group in have.groups.items() if owner and group.owner == owner
-    }
+    groups = {name: group for name, group in have.groups.items() if owner and group.owner == owner}
     members = {host: names & frozenset(groups) for host, names in have.members.items()}
     return State(groups=groups, members=members, notices=have.notices)
 
@@ -142,15 +140,6 @@ def text(state: State) -> list[str]:
         for name, group in sorted(state.groups.items())
         for rule in sorted(group.rules.values(), key=lambda rule: rule.key)
     ]
-
-
-def by_group(changes: Sequence[Change], kind: Kind) -> dict[str, list[Rule]]:
-    """Return the rules of the changes of a kind, by their groups."""
-    found: dict[str, list[Rule]] = {}
-    for change in changes:
-        if change.kind is kind and change.rule is not None:
-            found.setdefault(change.group, []).append(change.rule)
-    return found
 
 
 def _changes(have: State, want: State, purge: bool) -> Iterator[Change]:

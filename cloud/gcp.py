@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from cloud.changes import Change, Kind, after
@@ -155,7 +156,7 @@ class Gcp:
                     break
                 now = self._api.instance(instance)
                 try:
-                    self._api.complete(lambda now=now: start(now))  # type: ignore[misc]
+                    self._api.complete(partial(start, now))
                 except RefusedError as error:
                     refused = error
                 else:

@@ -8,7 +8,7 @@ import requests
 from google.api_core import exceptions
 from google.auth import exceptions as auth
 from google.cloud import compute_v1
-from google.protobuf import json_format  # type: ignore[import-untyped] # it ships none
+from google.protobuf import json_format  # type: ignore[import-untyped]  # it ships no types
 
 from cloud.errors import CloudError
 

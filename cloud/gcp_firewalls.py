@@ -6,14 +6,13 @@ as a whole. A group without a rule is a firewall that is switched off: something
 group is there, and whose it is.
 """
 
-import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, unquote
 
-from cloud.names import ALL, group_name, purpose_of, rule_mark
+from cloud.names import ALL, digest, group_name, purpose_of, rule_mark, shortened
 from cloud.rules import Group, Rule, Source
 from runtime.spec.base import Frozen
 
@@ -21,7 +20,6 @@ LONGEST_NAME: Final = 63
 MOST_SOURCE_TAGS: Final = 30
 MOST_SOURCE_RANGES: Final = 5000
 _LONGEST_PURPOSE: Final = 500
-_DIGEST: Final = 8
 # The cloud's own rule that nothing comes in has it: a firewall of this priority overrules none.
 _LAST_PRIORITY: Final = 65535
 _MARKED: Final = re.compile(
@@ -218,14 +216,13 @@ def _empty(holder: Holder, group: str) -> Firewall:
 
     If somebody switches it on, it stops what nobody lets in anyway.
     """
-    network = hashlib.sha256(holder.network.encode()).hexdigest()[:_DIGEST]
     purpose = "every host" if group == ALL else f"host {group}, where nothing is open"
     mark = Mark(fleet=holder.fleet, owner=holder.owner, group=group, purpose=purpose)
     tag = frozenset({holder.tag(group)})
     return Firewall(
         # Every network that hosts of the fleet are in has a group of all of them, and firewalls of
         # all networks of a project share their names.
-        name=_name(holder, group, f"-in-{network}"),
+        name=_name(holder, group, f"-in-{digest(holder.network)}"),
         description=description_of(mark),
         priority=_LAST_PRIORITY,
         disabled=True,
@@ -238,10 +235,7 @@ def _empty(holder: Holder, group: str) -> Firewall:
 def _name(holder: Holder, group: str, suffix: str) -> str:
     name = holder.tag(group)
     longest = LONGEST_NAME - len(suffix)
-    if len(name) > longest:
-        digest = hashlib.sha256(name.encode()).hexdigest()[:_DIGEST]
-        name = f"{name[: longest - _DIGEST - 1].rstrip('-')}-{digest}"
-    return f"{name}{suffix}"
+    return f"{name if len(name) <= longest else shortened(name, longest, name)}{suffix}"
 
 
 def _ports(rule: Rule) -> str:

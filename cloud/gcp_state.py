@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from cloud.changes import Change, Kind
 from cloud.errors import CloudError
 from cloud.gcp_firewalls import Firewall, Holder, altered, fold, mark_of, unfold
-from cloud.names import ALL, HOST_MARK, PRODUCT
+from cloud.names import ALL, HOST_MARK, group_prefix
 from cloud.rules import Group, Rule, RuleKey, Source, State
 
 
@@ -122,14 +122,14 @@ def unpurgeable(
 
 def _sources(holder: Holder, firewalls: Iterable[Firewall]) -> dict[str, str]:
     """Return the names of groups that firewalls let in, by their tags: a group may be gone."""
-    prefix = f"{PRODUCT}-{holder.fleet}-"
+    prefix = group_prefix(holder.fleet)
     names = {tag: tag.removeprefix(prefix) for each in firewalls for tag in each.source_tags}
     return {tag: name for tag, name in names.items() if holder.tag(name) == tag}
 
 
 def _taken(holder: Holder, others: Iterable[Firewall]) -> Iterator[tuple[str, str]]:
     """Yield the groups that somebody else's firewalls stand for, with the mark of the owner."""
-    prefix = f"{PRODUCT}-{holder.fleet}-"
+    prefix = group_prefix(holder.fleet)
     for firewall in others:
         mark = mark_of(firewall.description)
         if mark is None and firewall.name.startswith(prefix):
@@ -154,7 +154,7 @@ def _own_rules(
         if not changed:
             yield from rules.values()
             continue
-        shown = rules or _by_key([_placeholder(firewall)])
+        shown = rules or _by_key([_emptied(firewall)])
         for rule in shown.values():
             purpose = f"{rule.purpose}; altered by hand: {', '.join(changed)}"
             yield rule.model_copy(update={"purpose": purpose, "resource": firewall.name})
@@ -164,7 +164,7 @@ def _by_key(rules: Iterable[Rule]) -> dict[RuleKey, Rule]:
     return {rule.key: rule for rule in rules}
 
 
-def _placeholder(firewall: Firewall) -> Rule:
+def _emptied(firewall: Firewall) -> Rule:
     """Return what stands for a firewall that does not let in anything any more."""
     mark = mark_of(firewall.description)
     return Rule(

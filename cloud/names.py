@@ -13,7 +13,25 @@ OWNER_MARK: Final = f"{PRODUCT}-owner"
 HOST_MARK: Final = f"{PRODUCT}-host"
 """The tag or label by which an instance, whoever made it, says which host of a fleet it is."""
 
+GROUP_MARK: Final = f"{PRODUCT}-group"
+"""The tag with a group's plain name: what a cloud calls it may be shortened, and is made plain."""
+
 _DIGEST: Final = 8
+
+
+def group_prefix(fleet: str) -> str:
+    """Return what the names of a fleet's groups begin with; those of others' may begin alike."""
+    return f"{PRODUCT}-{fleet}-"
+
+
+def digest(text: str) -> str:
+    """Return a few characters that no other text has."""
+    return hashlib.sha256(text.encode()).hexdigest()[:_DIGEST]
+
+
+def shortened(name: str, longest: int, whole: str) -> str:
+    """Return a name of at most `longest` characters that ends in the digest of `whole`."""
+    return f"{name[: longest - _DIGEST - 1].rstrip('-')}-{digest(whole)}"
 
 
 def group_name(fleet: str, group: str, longest: int = 63) -> str:
@@ -23,12 +41,11 @@ def group_name(fleet: str, group: str, longest: int = 63) -> str:
     it is nobody else's.
     """
     plain = "all" if group == ALL else re.sub(r"[^a-z0-9-]+", "-", group.lower()).strip("-")
-    name = f"{PRODUCT}-{fleet}-{plain}"
+    name = f"{group_prefix(fleet)}{plain}"
     # A host may be called "all", too.
     if (plain == group or group == ALL) and group != "all" and len(name) <= longest:
         return name
-    digest = hashlib.sha256(group.encode()).hexdigest()[:_DIGEST]
-    return f"{name[: longest - _DIGEST - 1].rstrip('-')}-{digest}"
+    return shortened(name, longest, group)
 
 
 def label_of(host: str) -> str:
@@ -40,8 +57,7 @@ def label_of(host: str) -> str:
     if re.fullmatch(rf"[a-z0-9_-]{{1,{longest}}}", host):
         return host
     plain = re.sub(r"[^a-z0-9_-]+", "-", host.lower()).strip("-")
-    digest = hashlib.sha256(host.encode()).hexdigest()[:_DIGEST]
-    return f"{plain[: longest - _DIGEST - 1].rstrip('-')}-{digest}"
+    return shortened(plain, longest, host)
 
 
 def rule_mark(purpose: str) -> str:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from cloud import operation
@@ -10,8 +9,7 @@ from cloud.changes import after, text
 from cloud.drivers import driver
 from cloud.operation import Wish
 from runtime.spec.fleet import Fleet
-from runtime.spec.paths import authority_path
-from runtime.swarm.authority import Authority
+from runtime.swarm.authority import fleet_authority
 
 
 def run(arguments: Mapping[str, Any], check: bool) -> dict[str, Any]:
@@ -26,7 +24,7 @@ def run(arguments: Mapping[str, Any], check: bool) -> dict[str, Any]:
         StagefleetError: as `operation.plan` and `operation.apply`.
     """
     fleet = Fleet.model_validate_json(json.dumps(arguments["fleet"]))
-    authority = Authority(Path(authority_path(fleet)).expanduser(), fleet.name)
+    authority = fleet_authority(fleet)
     present = arguments["state"] == "present"
     if present and not check:
         authority.create()

@@ -173,9 +173,7 @@ class _Sources:
             for host in sorted(near):
                 yield Source(kind="group", name=host)
         for host in sorted(hosts - near):
-            yield Source(
-                kind="network", name=source_by(self._way_back(flow.host, host), host, flow.host)
-            )
+            yield _from_outside(self._way_back(flow.host, host), host, flow.host)
 
     def _comes_from_inside(self, networks: tuple[str, ...], target: str) -> bool:
         """Return whether hosts in these networks dial `target` at an address inside the cloud.
@@ -194,6 +192,23 @@ class _Sources:
         if key not in self._outward:
             self._outward[key] = link(self._fleet, target, source)
         return self._outward[key]
+
+
+def _from_outside(way: Link, source: str, target: str) -> Source:
+    """Return the address that a host outside of a cloud comes from; `way` leads back to it.
+
+    Raises:
+        SpecError: it is not known, or nobody outside can have it.
+    """
+    cidr = source_by(way, source, target)
+    if way.via in {"public", "direct"} and is_private(cidr):
+        raise SpecError(
+            f"host {source} is known by the private address {way.address} only: {target}, in a "
+            "cloud, shares no network with it and never sees it come from there",
+            hint=f"give {source} the fleet_host.public_ip that the outside sees, or name the "
+            "network that both share in fleet.networks",
+        )
+    return Source(kind="network", name=cidr)
 
 
 def _is_inside(way: Link) -> bool:

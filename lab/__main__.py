@@ -249,5 +249,4 @@ def _become(command: list[str], place: Place) -> None:
 
 
 if __name__ == "__main__":
-    sys.argv[0] = "./fleet lab"
     run_app(app)

@@ -95,15 +95,11 @@ def at_home(data: object, home: str) -> object:
 
 
 def _plans(hostvars: Mapping[str, Mapping[str, Any]]) -> dict[str, "HostPlan"]:
-    from pathlib import Path
-
-    from runtime.spec.paths import authority_path
     from runtime.spec.plan import plans
-    from runtime.swarm.authority import Authority
+    from runtime.swarm.authority import fleet_authority
 
     fleet = _fleet(hostvars)
-    peers = Authority(Path(authority_path(fleet)).expanduser(), fleet.name).peers()
-    return plans(fleet, peers)
+    return plans(fleet, fleet_authority(fleet).peers())
 
 
 def _fleet(hostvars: Mapping[str, Mapping[str, Any]]) -> "Fleet":

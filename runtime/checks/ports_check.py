@@ -78,9 +78,9 @@ def _merged(facts: Mapping[str, Any]) -> Seen:
 
 def _probes(fleet: Fleet, connections: Connections) -> tuple[Probe, ...]:
     ways: dict[str, tuple[Address, Port]] = {}
-    for name, host in fleet.hosts.items():
+    for name in fleet.hosts:
         address, port = connections.get(name, (name, 0))
-        ways[name] = (address, port or (host.ports.ssh if host.public_ip is None else SSH.port))
+        ways[name] = (address, port or SSH.port)
     return probes(fleet, ways)
 
 

@@ -87,7 +87,8 @@ def main() -> None:
 def run_app(application: typer.Typer) -> None:
     """Run a command line; an error an operator can act on ends with 1 and its hint."""
     try:
-        application()
+        # Not the file's name, which is that of a module where `python -m` runs it.
+        application(prog_name=application.info.name)
     except StagefleetError as error:
         messages.print(f"[red]error:[/] {click.unstyle(str(error))}", markup=True, soft_wrap=True)
         sys.exit(EXIT_FAILED)

@@ -43,7 +43,7 @@ def is_private(cidr: Cidr) -> bool:
     """Return whether no address of this network can be reached from the internet."""
     network = ipaddress.ip_network(cidr)
     return any(
-        network.version == private.version and network.subnet_of(private)  # type: ignore[arg-type]
+        network.version == private.version and network.subnet_of(private)  # type: ignore[arg-type]  # of one version
         for private in _PRIVATE
     )
 
@@ -59,7 +59,7 @@ def _is_open_to_the_world(networks: tuple[Cidr, ...]) -> bool:
     found = [ipaddress.ip_network(cidr) for cidr in networks if not is_private(cidr)]
     for version, most in _MOST_ADDRESSES.items():
         same = [network for network in found if network.version == version]
-        union = ipaddress.collapse_addresses(same)  # type: ignore[type-var]
+        union = ipaddress.collapse_addresses(same)  # type: ignore[type-var]  # of one version
         if sum(network.num_addresses for network in union) > most:
             return True
     return False

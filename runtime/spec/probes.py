@@ -174,7 +174,7 @@ def _strangers(fleet: Fleet, flow: Flow) -> Iterator[str]:
 
 def _covers(network: str, address: ipaddress.IPv4Network | ipaddress.IPv6Network) -> bool:
     around = ipaddress.ip_network(network)
-    return around.version == address.version and address.subnet_of(around)  # type: ignore[arg-type]
+    return around.version == address.version and address.subnet_of(around)  # type: ignore[arg-type]  # of one version
 
 
 def _way(fleet: Fleet, source: str, target: str) -> Link | None:

@@ -1,28 +1,11 @@
-"""From which addresses a flow's hosts are seen to come: what firewalls have to let in."""
+"""From which addresses hosts are seen to come: what rules about sources have to name."""
 
 import ipaddress
-from collections.abc import Iterator
 
-from runtime.spec.access import is_private
-from runtime.spec.base import Cidr, Frozen, Port
+from runtime.spec.base import Cidr
 from runtime.spec.errors import SpecError
 from runtime.spec.fleet import Fleet
-from runtime.spec.flows import Flow, flows
 from runtime.spec.links import Link, link
-
-
-class Opening(Frozen):
-    """One line of a firewall: what may come in from where, and what for.
-
-    Attributes:
-        source: the network, in its canonical form.
-        purpose: the service, as rules and tables call it.
-    """
-
-    protocol: str
-    port: Port
-    source: Cidr
-    purpose: str
 
 
 def source_of(fleet: Fleet, source: str, target: str) -> Cidr:
@@ -39,7 +22,7 @@ def source_by(way: Link, source: str, target: str) -> Cidr:
     """Return what `source_of` does; `way` leads from `target` to `source`.
 
     Raises:
-        SpecError: the address is a name, or nobody outside can have it.
+        SpecError: the address is a name.
     """
     try:
         address = ipaddress.ip_address(way.address)
@@ -49,35 +32,4 @@ def source_by(way: Link, source: str, target: str) -> Cidr:
             f"{target} must know the address it comes from",
             hint=f"give {source} a fleet_host.public_ip, or addresses",
         ) from None
-    cidr = f"{address}/{address.max_prefixlen}"
-    if way.via in {"public", "direct"} and way.mapped and is_private(cidr):
-        raise SpecError(
-            f"host {source} has the public_ip {address}, which is private: {target}, which shares "
-            "no network with it, never sees it come from there",
-            hint="name the address that the outside sees, or the network that both share",
-        )
-    return cidr
-
-
-def openings(fleet: Fleet) -> dict[str, tuple[Opening, ...]]:
-    """Return for every host what its own firewall lets in; everything else stays out.
-
-    Raises:
-        SpecError: from where a host comes is not known.
-    """
-    found: dict[str, set[Opening]] = {name: set() for name in fleet.hosts}
-    for flow in flows(fleet):
-        found[flow.host].update(_openings_of(fleet, flow))
-    return {name: tuple(sorted(each, key=opening_order)) for name, each in found.items()}
-
-
-def opening_order(opening: Opening) -> tuple[str, int, int, str]:
-    """Return what to sort by: the port, then the source."""
-    version = ipaddress.ip_network(opening.source).version
-    return (opening.protocol, opening.port, version, opening.source)
-
-
-def _openings_of(fleet: Fleet, flow: Flow) -> Iterator[Opening]:
-    sources = (*flow.networks, *(source_of(fleet, host, flow.host) for host in flow.hosts))
-    for source in sources:
-        yield Opening(protocol=flow.protocol, port=flow.port, source=source, purpose=flow.purpose)
+    return f"{address}/{address.max_prefixlen}"

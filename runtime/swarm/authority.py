@@ -18,6 +18,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from runtime.errors import IdentityError
 from runtime.spec.base import Frozen
+from runtime.spec.fleet import Site
+from runtime.spec.paths import authority_path
 from runtime.spec.plan import Peer, stage_name
 from runtime.swarm.identity import (
     AUTHORITY,
@@ -199,6 +201,11 @@ def fleet_of(certificate: x509.Certificate) -> str:
     """Return the name of the fleet that a server's certificate belongs to, or an empty string."""
     names = certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
     return str(names[0].value) if names else ""
+
+
+def fleet_authority(site: Site) -> Authority:
+    """Return the authority of a fleet, where its inventory says that it is on this machine."""
+    return Authority(Path(authority_path(site)).expanduser(), site.name)
 
 
 def _renewal_due(certificate: x509.Certificate) -> bool:

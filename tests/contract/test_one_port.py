@@ -9,11 +9,11 @@ from cloud.rules import wanted
 from runtime.cli import reference
 from runtime.cli.project import ROOT
 from runtime.spec.fleet import Fleet
+from runtime.spec.flows import flows
 from runtime.spec.inventory import fleet_of
 from runtime.spec.plan import Peer, plans
 from runtime.spec.probes import probes
 from runtime.spec.services import CATALOGUE, RPC
-from runtime.spec.sources import openings
 from tests.support.clouds import CLOUDS, cloud_hosts
 
 OLD, NEW = 8003, 9103
@@ -36,8 +36,8 @@ def everywhere(fleet: Fleet, cloud: str) -> dict[str, set[int]]:
             for peer in config.get("peers", ())
             if peer["stage"] == 1
         },
-        "its host's firewall": {
-            each.port for each in openings(fleet)["gpu-1"] if each.purpose == "rpc of stage 1"
+        "who may reach it": {
+            flow.port for flow in flows(fleet) if flow.purpose == "rpc of stage 1"
         },
         "its cloud's rules": {
             rule.first

@@ -1,7 +1,5 @@
 """A fleet's rules in AWS, made by boto3 in an EC2 on loopback."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from cloud.aws import PERMISSIONS
@@ -10,31 +8,14 @@ from cloud.drivers import driver
 from cloud.errors import CloudError
 from cloud.names import ALL
 from cloud.rules import wanted
-from tests.support.aws import StrictEc2, network, serve
-from tests.support.aws_site import Site, hurry
+from tests.support.aws import StrictEc2
+from tests.support.aws_site import Site, ec2, served, site
 from tests.support.clouds import CLOUDS, OWNER
-from tests.support.loopback import loopback_only  # noqa: F401 - it guards every test of this file
+from tests.support.loopback import loopback_only
+
+__all__ = ["ec2", "loopback_only", "served", "site"]
 
 OTHER_OWNER = "fedcba9876543210"
-
-
-@pytest.fixture(scope="module")
-def served() -> Iterator[tuple[StrictEc2, str]]:
-    with serve() as found:
-        yield found
-
-
-@pytest.fixture
-def ec2(served: tuple[StrictEc2, str], monkeypatch: pytest.MonkeyPatch) -> StrictEc2:
-    hurry(monkeypatch)
-    return served[0]
-
-
-@pytest.fixture
-def site(served: tuple[StrictEc2, str], ec2: StrictEc2) -> Site:
-    found = Site(network(served[1]), served[1])
-    ec2.forget()
-    return found
 
 
 def test_a_fleet_is_planned_made_found_complete_and_removed(site: Site, ec2: StrictEc2) -> None:

@@ -1,7 +1,7 @@
 """What AWS refuses, loses, repeats and lets others do while a fleet's rules are made."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -10,29 +10,12 @@ from cloud.changes import Change, diff
 from cloud.errors import CloudError
 from cloud.rules import Group, State, wanted
 from runtime.spec.errors import SpecError
-from tests.support.aws import CLOSED, LOST, StrictEc2, network, serve
-from tests.support.aws_site import Site, hurry
+from tests.support.aws import CLOSED, LOST, StrictEc2
+from tests.support.aws_site import Site, ec2, served, site
 from tests.support.clouds import CLOUDS
-from tests.support.loopback import loopback_only  # noqa: F401 - it guards every test of this file
+from tests.support.loopback import loopback_only
 
-
-@pytest.fixture(scope="module")
-def served() -> Iterator[tuple[StrictEc2, str]]:
-    with serve() as found:
-        yield found
-
-
-@pytest.fixture
-def ec2(served: tuple[StrictEc2, str], monkeypatch: pytest.MonkeyPatch) -> StrictEc2:
-    hurry(monkeypatch)
-    return served[0]
-
-
-@pytest.fixture
-def site(served: tuple[StrictEc2, str], ec2: StrictEc2) -> Site:
-    found = Site(network(served[1]), served[1])
-    ec2.forget()
-    return found
+__all__ = ["ec2", "loopback_only", "served", "site"]
 
 
 def test_two_instances_that_say_they_are_one_host_are_named(site: Site) -> None:

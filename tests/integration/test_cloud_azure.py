@@ -3,8 +3,6 @@
 The fake is made for this project (`tests/support/azure.py` says what that is worth).
 """
 
-from collections.abc import Iterator
-
 import pytest
 
 from cloud import operation
@@ -15,7 +13,7 @@ from cloud.drivers import driver
 from cloud.errors import CloudError
 from cloud.names import ALL
 from runtime.spec.clouds import AzureCloud
-from tests.support.azure import FakeAzure, fake_azure
+from tests.support.azure import FakeAzure
 from tests.support.azure_checks import ASG, NIC, NSG, Json, Refusal
 from tests.support.azure_fleets import (
     CIDR,
@@ -23,6 +21,7 @@ from tests.support.azure_fleets import (
     GPU_1,
     ONCE,
     applied,
+    azure,
     by_hand,
     fleet,
     groups_of,
@@ -34,13 +33,7 @@ from tests.support.azure_fleets import (
 from tests.support.clouds import CLOUDS, OWNER
 from tests.support.loopback import loopback_only
 
-__all__ = ["loopback_only"]
-
-
-@pytest.fixture
-def azure() -> Iterator[FakeAzure]:
-    with fake_azure() as fake:
-        yield fake
+__all__ = ["azure", "loopback_only"]
 
 
 def test_a_fleet_is_planned_made_found_complete_changed_and_removed(azure: FakeAzure) -> None:

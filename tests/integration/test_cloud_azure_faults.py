@@ -1,14 +1,13 @@
 """The Azure driver while calls fail, and while others change the same things."""
 
 import copy
-from collections.abc import Iterator
 
 import pytest
 
 from cloud import operation
 from cloud.azure_client import Patience
 from cloud.errors import CloudError
-from tests.support.azure import FakeAzure, Fault, fake_azure
+from tests.support.azure import FakeAzure, Fault
 from tests.support.azure_checks import ASG, NIC, NSG, Refusal
 from tests.support.azure_fleets import (
     CIDR,
@@ -16,6 +15,7 @@ from tests.support.azure_fleets import (
     GPU_1,
     ONCE,
     applied,
+    azure,
     by_hand,
     groups_of,
     marked,
@@ -25,13 +25,7 @@ from tests.support.azure_fleets import (
 )
 from tests.support.loopback import loopback_only
 
-__all__ = ["loopback_only"]
-
-
-@pytest.fixture
-def azure() -> Iterator[FakeAzure]:
-    with fake_azure() as fake:
-        yield fake
+__all__ = ["azure", "loopback_only"]
 
 
 def test_changes_of_others_at_the_same_moment_are_kept(azure: FakeAzure) -> None:

@@ -1,6 +1,7 @@
 """An operator of a fleet in AWS, for tests of what is asked of it."""
 
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from cloud.drivers import driver
 from cloud.operation import Wish
 from cloud.provider import Provider
 from runtime.spec.fleet import Fleet
-from tests.support.aws import Network
+from tests.support.aws import Network, StrictEc2, network, serve
 from tests.support.clouds import CLOUDS, OWNER, cloud_fleet, wish
 
 
@@ -80,3 +81,22 @@ class Site:
     def _asked(self, fleet: Fleet, owner: str = OWNER, **more: Any) -> tuple[Wish, Provider]:
         asked = wish(fleet, **more).model_copy(update={"owner": owner})
         return asked, self.provider(fleet, owner)
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[tuple[StrictEc2, str]]:
+    with serve() as found:
+        yield found
+
+
+@pytest.fixture
+def ec2(served: tuple[StrictEc2, str], monkeypatch: pytest.MonkeyPatch) -> StrictEc2:
+    hurry(monkeypatch)
+    return served[0]
+
+
+@pytest.fixture
+def site(served: tuple[StrictEc2, str], ec2: StrictEc2) -> Site:
+    found = Site(network(served[1]), served[1])
+    ec2.forget()
+    return found

@@ -1,13 +1,16 @@
 """What tests of the Azure driver do with a fleet in the fake of Azure."""
 
+from collections.abc import Iterator
 from typing import Any
+
+import pytest
 
 from cloud import operation
 from cloud.azure import Azure
 from cloud.azure_client import Patience
 from cloud.operation import Wish
 from runtime.spec.fleet import Fleet
-from tests.support.azure import FakeAzure
+from tests.support.azure import FakeAzure, fake_azure
 from tests.support.azure_checks import ASG, NIC, NSG, Json
 from tests.support.clouds import CLOUDS, OWNER, cloud_fleet
 
@@ -81,3 +84,9 @@ def groups_of(azure: FakeAzure, host: str) -> tuple[str, list[list[str]]]:
         ]
         for each in properties["ipConfigurations"]
     ]
+
+
+@pytest.fixture
+def azure() -> Iterator[FakeAzure]:
+    with fake_azure() as fake:
+        yield fake

@@ -1,4 +1,5 @@
 import ipaddress
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -16,11 +17,11 @@ from cloud.azure_convert import (
     listed,
     rewritten,
 )
-from cloud.azure_fold import Names, fold, problems, unfold
+from cloud.azure_fold import Bundle, Names, fold, problems
 from cloud.azure_state import with_groups
 from cloud.errors import CloudError
 from cloud.names import ALL, rule_mark
-from cloud.rules import Group, Rule, Source, State
+from cloud.rules import Group, Rule, RuleKey, Source, State
 from tests.support.azure_checks import Refusal, check_rules
 from tests.support.loopback import loopback_only
 
@@ -99,6 +100,21 @@ def others_rules(draw: st.DrawFn) -> list[Json]:
         )
         for number, priority in enumerate(sorted(priorities), 1)
     ]
+
+
+def unfold(bundles: Iterable[Bundle]) -> dict[RuleKey, Rule]:
+    rules = [
+        Rule(
+            protocol=bundle.protocol,
+            first=bundle.first,
+            last=bundle.last,
+            source=Source(kind="group" if bundle.kind == "groups" else "network", name=name),
+            purpose=bundle.purpose,
+        )
+        for bundle in bundles
+        for name in bundle.sources
+    ]
+    return {rule.key: rule for rule in rules}
 
 
 @given(own_rules())

@@ -68,7 +68,11 @@ def test_each_cloud_has_the_rules_of_its_own_hosts() -> None:
             {"addresses": ["outside.example"], "public_ip": None},
             "known by its name outside.example",
         ),
-        ({"public_ip": "10.9.9.9"}, "public_ip 10.9.9.9, which is private"),
+        ({"public_ip": "10.9.9.9"}, "known by the private address 10.9.9.9 only"),
+        (
+            {"addresses": ["192.168.1.4"], "public_ip": None},
+            "known by the private address 192.168.1.4 only",
+        ),
     ],
 )
 def test_a_host_that_comes_from_nowhere_is_refused(change: dict[str, Any], reason: str) -> None:

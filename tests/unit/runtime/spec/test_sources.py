@@ -2,7 +2,7 @@ import pytest
 
 from runtime.spec.errors import SpecError
 from runtime.spec.inventory import fleet_of
-from runtime.spec.sources import openings, source_of
+from runtime.spec.sources import source_of
 from tests.support.clouds import cloud_hosts
 from tests.support.inventories import four_hosts
 
@@ -14,19 +14,8 @@ def test_a_host_is_seen_at_the_address_that_both_share_or_at_its_public_one() ->
     assert source_of(fleet, "gpu-3", "gpu-0") == "203.0.113.4/32"
 
 
-def test_a_host_lets_in_what_its_flows_name_and_nothing_else() -> None:
-    found = openings(fleet_of(four_hosts()))
-    assert [(each.port, each.source, each.purpose) for each in found["gpu-1"]] == [
-        (22, "192.0.2.0/24", "ssh"),
-        (8002, "198.51.100.1/32", "dht of stage 1"),
-        (8002, "198.51.100.3/32", "dht of stage 1"),
-        (8002, "198.51.100.4/32", "dht of stage 1"),
-        (8003, "198.51.100.1/32", "rpc of stage 1"),
-    ]
-
-
 def test_a_host_that_is_known_by_name_only_is_refused() -> None:
     hosts = four_hosts()
     hosts["gpu-2"]["ansible_host"] = "gpu-2.example"
     with pytest.raises(SpecError, match=r"host gpu-2 is known by its name gpu-2\.example only"):
-        openings(fleet_of(hosts))
+        source_of(fleet_of(hosts), "gpu-2", "gpu-0")
