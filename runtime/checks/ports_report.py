@@ -139,9 +139,9 @@ def lines(rows: Iterable[Row]) -> list[str]:
     return found
 
 
-def worst(rows: Iterable[Row]) -> Verdict:
-    """Return the worst verdict."""
-    return max((row.verdict for row in rows), key=_ORDER.index, default=Verdict.OK)
+def worst(judged: Iterable[Row | Try]) -> Verdict:
+    """Return the worst verdict of rows, or of tries."""
+    return max((each.verdict for each in judged), key=_ORDER.index, default=Verdict.OK)
 
 
 def _try(probe: Probe, found: Mapping[str, Seen]) -> Try:

@@ -89,5 +89,4 @@ def _count(row: Row, expected: bool) -> str:
     good = [each for each in tried if each.verdict is Verdict.OK]
     if not tried:
         return "-"
-    worst = max((each.verdict for each in tried), key=list(Verdict).index)
-    return f"[{_COLOUR[worst]}]{len(good)} of {len(tried)}[/]"
+    return f"[{_COLOUR[worst(tried)]}]{len(good)} of {len(tried)}[/]"
