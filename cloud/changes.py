@@ -6,7 +6,7 @@ One list of changes is what a check shows, what a run does and what a report of 
 from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
 
-from cloud.names import FLEET_MARK, group_name
+from cloud.names import FLEET_MARK, group_name, label_of
 from cloud.rules import Group, Rule, State
 from runtime.spec.base import Frozen
 
@@ -120,7 +120,14 @@ def owned(have: State, owner: str) -> State:
     """Return what is the fleet's own of a state: of the rest, nothing is ever changed."""
     groups = {name: group for name, group in have.groups.items() if group.owner == owner}
     members = {host: names & frozenset(groups) for host, names in have.members.items()}
-    return State(groups=groups, members=members)
+    return State(groups=groups, members=members, notices=have.notices)
+
+
+def named(have: State, hosts: Iterable[str]) -> State:
+    """Return a state with members by the names of hosts, where the cloud has but their labels."""
+    names = {label_of(host): host for host in hosts}
+    members = {names.get(label, label): groups for label, groups in have.members.items()}
+    return have.model_copy(update={"members": members})
 
 
 def text(state: State) -> list[str]:
@@ -155,7 +162,8 @@ def _changes(have: State, want: State, purge: bool) -> Iterator[Change]:
         removed = [rule for rule in left if purge or not rule.foreign]
         for rule in removed:
             yield Change(kind=Kind.REMOVE_RULE, group=name, rule=rule)
-        if name not in want.groups and len(removed) == len(left):
+        stays = not purge and any(rule.foreign and not rule.resource for rule in left)
+        if name not in want.groups and not stays:
             yield Change(kind=Kind.REMOVE_GROUP, group=name)
     for host, groups in have.members.items():
         wanted = want.members.get(host, frozenset())

@@ -31,6 +31,19 @@ def group_name(fleet: str, group: str, longest: int = 63) -> str:
     return f"{name[: longest - _DIGEST - 1].rstrip('-')}-{digest}"
 
 
+def label_of(host: str) -> str:
+    """Return a host's name as a label of an instance, for clouds that allow but plain ones.
+
+    It is the name itself where that is at most 63 of a-z, 0-9, "_" and "-".
+    """
+    longest = 63
+    if re.fullmatch(rf"[a-z0-9_-]{{1,{longest}}}", host):
+        return host
+    plain = re.sub(r"[^a-z0-9_-]+", "-", host.lower()).strip("-")
+    digest = hashlib.sha256(host.encode()).hexdigest()[:_DIGEST]
+    return f"{plain[: longest - _DIGEST - 1].rstrip('-')}-{digest}"
+
+
 def rule_mark(purpose: str) -> str:
     """Return the description that a rule of ours carries."""
     return f"{PRODUCT}: {purpose}"

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from cloud.changes import Change, conflicts, diff, foreign, missing_instances, owned
+from cloud.changes import Change, conflicts, diff, foreign, missing_instances, named, owned
 from cloud.errors import CloudError
-from cloud.names import HOST_MARK
+from cloud.names import HOST_MARK, label_of
 from cloud.provider import Provider
 from cloud.rules import State, wanted
 from runtime.spec.base import Frozen
@@ -64,7 +64,7 @@ def plan(wish: Wish, provider: Provider) -> Plan:
     taken = conflicts(have, wish.fleet.name, wish.owner)
     if taken and wish.present:
         raise CloudError("\n".join(taken))
-    have = owned(have, wish.owner)
+    have = named(owned(have, wish.owner), wish.fleet.hosts)
     changes = diff(have, want, wish.purge)
     return Plan(have=have, want=want, changes=changes, notices=_notices(wish, have, want))
 
@@ -115,12 +115,19 @@ def _unallowed(wish: Wish) -> list[str]:
     ]
 
 
+def _marked(host: str) -> str:
+    """Return how an instance says that it is this host, in clouds of either kind."""
+    label = label_of(host)
+    return host if label == host else f"{host} (as a label of Google's cloud: {label})"
+
+
 def _notices(wish: Wish, have: State, want: State) -> tuple[str, ...]:
     remedy = "" if wish.purge else "; --purge removes it"
     return (
+        *(have.notices if want.groups else ()),
         *(f"rule of others in {group}: {rule}{remedy}" for group, rule in foreign(have)),
         *(
-            f"no instance has the tag {HOST_MARK}={host} of this fleet: nothing guards it"
+            f"no instance has the tag {HOST_MARK}={_marked(host)} of this fleet: nothing guards it"
             for host in missing_instances(have, want)
         ),
     )

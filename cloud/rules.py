@@ -49,6 +49,9 @@ class Rule(Frozen):
         first, last: the ports; ours have one.
         purpose: what people read; two rules that differ in nothing else are the same rule.
         foreign: it is in a group of ours, but somebody else has put it there.
+        resource: what holds it, where that is a thing of its own and neither the group nor what
+            the product would have made: the group can go without it, and a rule of the product's
+            that says the same is another rule.
     """
 
     protocol: str
@@ -57,16 +60,20 @@ class Rule(Frozen):
     source: Source
     purpose: str = ""
     foreign: bool = False
+    resource: str = ""
 
     @property
     def key(self) -> RuleKey:
         """What makes it this rule and no other."""
-        return (self.protocol, self.first, self.last, self.source.kind, self.source.name)
+        # No name of a source has a space.
+        source = f"{self.source.name} {self.resource}".rstrip()
+        return (self.protocol, self.first, self.last, self.source.kind, source)
 
     def __str__(self) -> str:
         """Return it as diffs show it."""
         ports = str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
-        return f"{self.protocol} {ports} from {self.source}"
+        held = f" (in {self.resource})" if self.resource else ""
+        return f"{self.protocol} {ports} from {self.source}{held}"
 
 
 class Group(Frozen):
@@ -90,10 +97,12 @@ class State(Frozen):
     Attributes:
         groups: by their names.
         members: for each host whose instance is known, the groups of the fleet it is in.
+        notices: what an operator should know of what surrounds the groups.
     """
 
     groups: dict[str, Group] = Field(default_factory=dict)
     members: dict[str, frozenset[str]] = Field(default_factory=dict)
+    notices: tuple[str, ...] = ()
 
 
 def wanted(fleet: Fleet, cloud: str) -> State:

@@ -28,19 +28,32 @@ class Opening(Frozen):
 def source_of(fleet: Fleet, source: str, target: str) -> Cidr:
     """Return the address that connections of `source` come from, as `target` sees them.
 
+    A private public_ip is taken at its word: it may be that of a router inside a building.
+
     Raises:
         SpecError: the inventory does not say it.
     """
     # The way back: where packets of an address come from is where answers to it go.
-    return source_by(link(fleet, target, source), source, target)
+    return _address_of(link(fleet, target, source), source, target)
 
 
 def source_by(way: Link, source: str, target: str) -> Cidr:
-    """Return what `source_of` does; `way` leads from `target` to `source`.
+    """Return what `source_of` does for a target in a cloud; `way` leads from it to `source`.
 
     Raises:
         SpecError: the address is a name, or nobody outside can have it.
     """
+    cidr = _address_of(way, source, target)
+    if way.via in {"public", "direct"} and way.mapped and is_private(cidr):
+        raise SpecError(
+            f"host {source} has the public_ip {way.address}, which is private: {target}, which "
+            "shares no network with it, never sees it come from there",
+            hint="name the address that the outside sees, or the network that both share",
+        )
+    return cidr
+
+
+def _address_of(way: Link, source: str, target: str) -> Cidr:
     try:
         address = ipaddress.ip_address(way.address)
     except ValueError:
@@ -49,14 +62,7 @@ def source_by(way: Link, source: str, target: str) -> Cidr:
             f"{target} must know the address it comes from",
             hint=f"give {source} a fleet_host.public_ip, or addresses",
         ) from None
-    cidr = f"{address}/{address.max_prefixlen}"
-    if way.via in {"public", "direct"} and way.mapped and is_private(cidr):
-        raise SpecError(
-            f"host {source} has the public_ip {address}, which is private: {target}, which shares "
-            "no network with it, never sees it come from there",
-            hint="name the address that the outside sees, or the network that both share",
-        )
-    return cidr
+    return f"{address}/{address.max_prefixlen}"
 
 
 def openings(fleet: Fleet) -> dict[str, tuple[Opening, ...]]:

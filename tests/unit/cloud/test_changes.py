@@ -1,7 +1,8 @@
 from hypothesis import given
 
-from cloud.changes import Kind, after, conflicts, diff, foreign, owned, text
-from cloud.rules import Group, State, wanted
+from cloud.changes import Kind, after, conflicts, diff, foreign, named, owned, text
+from cloud.names import label_of
+from cloud.rules import Group, Rule, Source, State, wanted
 from tests.support.clouds import OWNER, cloud_fleet, cloud_hosts, states
 
 
@@ -85,3 +86,31 @@ def test_a_state_is_text_that_can_be_compared() -> None:
         "gpu-0: tcp 8008 from 203.0.113.4/32  # dht of stage 0",
         "gpu-0: tcp 8009 from 203.0.113.4/32  # rpc of stage 0",
     ]
+
+
+def test_a_group_goes_without_what_others_aim_at_it_from_outside() -> None:
+    source = Source(kind="network", name="192.0.2.0/24")
+    own = Rule(protocol="tcp", first=22, last=22, source=source)
+    theirs = own.model_copy(update={"foreign": True, "resource": "allow-web"})
+    # They say the same, and are two rules.
+    rules = {rule.key: rule for rule in (own, theirs)}
+    assert len(rules) == 2
+    have = State(groups={"gpu-0": Group(name="gpu-0", owner=OWNER, rules=rules)})
+    assert [str(change) for change in diff(have, State())] == [
+        "- gpu-0: tcp 22 from 192.0.2.0/24",
+        "- group gpu-0",
+    ]
+    assert [str(change) for change in diff(have, State(), purge=True)][1] == (
+        "- gpu-0: tcp 22 from 192.0.2.0/24 (in allow-web)"
+    )
+    assert after(have, diff(have, State())).groups == {}
+    inside = theirs.model_copy(update={"resource": ""})
+    held = State(groups={"gpu-0": Group(name="gpu-0", owner=OWNER, rules={inside.key: inside})})
+    assert diff(held, State()) == ()
+
+
+def test_members_that_a_cloud_knows_by_labels_get_the_names_of_their_hosts() -> None:
+    members = {label_of("GPU.One"): frozenset({"*"}), "gpu-0": frozenset(), "gone": frozenset()}
+    found = named(State(members=members, notices=("a",)), ("GPU.One", "gpu-0", "gpu-1"))
+    assert found.members == {"GPU.One": {"*"}, "gpu-0": set(), "gone": set()}
+    assert owned(found, OWNER).notices == ("a",)

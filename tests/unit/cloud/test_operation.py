@@ -129,3 +129,9 @@ def test_a_cloud_that_takes_a_change_and_does_not_make_it_is_named() -> None:
 
     with pytest.raises(CloudError, match="still differs from what is wanted"):
         applied(Forgetful())
+
+
+def test_what_surrounds_the_groups_is_said_while_there_are_any() -> None:
+    cloud = Memory(State(notices=("port 22 is open to the world",)))
+    assert "port 22 is open to the world" in operation.plan(wish(FLEET), cloud).notices
+    assert operation.plan(wish(FLEET, present=False), cloud).notices == ()
