@@ -140,6 +140,18 @@ def test_what_a_stranger_put_in_the_place_of_ours_meanwhile_is_left_alone(site: 
     assert site.network.groups() == before
 
 
+def test_a_look_that_comes_too_early_is_repeated(site: Site, ec2: StrictEc2) -> None:
+    fleet = site.fleet(inside=1)
+    assert site.apply(fleet)
+    look = ec2.actions[6:].index("DescribeSecurityGroups") + 6
+    assert ec2.actions[look - 2 : look] == ["AuthorizeSecurityGroupIngress", "DescribeVpcs"]
+    site.destroy(fleet)
+    ec2.forget()
+    ec2.blind.add(look)
+    assert site.apply(fleet)
+    assert site.lines(fleet) == []
+
+
 def test_what_ec2_has_not_seen_yet_or_has_lost_meanwhile_stops_nothing(
     site: Site, ec2: StrictEc2
 ) -> None:

@@ -4,6 +4,7 @@ import functools
 import io
 import re
 import socket
+import sys
 import threading
 import urllib.parse
 import xml.etree.ElementTree as ET
@@ -45,6 +46,7 @@ class StrictEc2:
         page: at most as many groups, instances or interfaces are in one answer.
         faults: for each call to come, by its number from 0, a code of EC2's, `CLOSED` or `LOST`.
         refused: codes for the calls to come of an action, one for each call.
+        blind: calls to come, by their numbers, whose lists show nothing yet.
         denied: actions that the credentials do not allow.
         most_groups: how many groups the network may have.
         actions: the calls so far.
@@ -54,6 +56,7 @@ class StrictEc2:
     page: int = 1000
     faults: dict[int, str] = field(default_factory=dict)
     refused: dict[str, list[str]] = field(default_factory=dict)
+    blind: set[int] = field(default_factory=set)
     denied: set[str] = field(default_factory=set)
     most_groups: int = 2500
     actions: list[str] = field(default_factory=list)
@@ -64,7 +67,7 @@ class StrictEc2:
     def forget(self) -> None:
         """Let the next test count its calls, and meet none of the faults of the one before."""
         self.page, self.most_groups = 1000, 2500
-        for each in (self.faults, self.refused, self.denied, self.actions, self.keys):
+        for each in (self.faults, self.refused, self.blind, self.denied, self.actions, self.keys):
             each.clear()
 
     def __call__(self, environ: Environment, start: StartResponse) -> Iterable[bytes]:
@@ -130,7 +133,9 @@ class StrictEc2:
             rules.agree(form["NetworkInterfaceId"])
         if status == 200 and action in _LISTS:
             size = min(self.page, int(form.get("MaxResults", self.page)))
-            answer = _page(answer, _LISTS[action], int(form.get("NextToken", "0")), size)
+            unseen = sys.maxsize if len(self.actions) - 1 in self.blind else 0
+            start = max(int(form.get("NextToken", "0")), unseen)
+            answer = _page(answer, _LISTS[action], start, size)
         return status, answer
 
     def _ask_moto(self, form: dict[str, str], environ: Environment) -> tuple[int, bytes]:
