@@ -27,11 +27,11 @@ _HOOK: Final = Path(__file__).with_name("image-hook.sh")
 # A server as it is after installation, as far as it matters: nothing that only people look at.
 _INSTALLED: Final = (
     *("ca-certificates", "dbus", "iproute2", "iputils-ping", "kmod", "libpam-systemd", "netbase"),
-    *("openssh-server", "procps", "python3", "sudo", "systemd-sysv", "udev"),
+    *("nftables", "openssh-server", "procps", "python3", "sudo", "systemd-sysv", "udev"),
 )
 # What roles may install; apt on a host of the lab finds these and no others.
 _INSTALLABLE: Final = (
-    *("ethtool", "firewalld", "iperf3", "nfs-common", "nfs-kernel-server", "nftables"),
+    *("ethtool", "firewalld", "iperf3", "nfs-common", "nfs-kernel-server"),
     *("prometheus-node-exporter", "python3-apt", "samba", "tcpdump", "ufw"),
     "wireguard-tools",
 )

@@ -17,7 +17,16 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 _HERE: Final = Path(__file__).parent
 _MANY: Final = 200
 # In the order in which they find the lab's hosts virgin, deployed, and at the end virgin again.
-_LAB: Final = ("virgin_hosts", "ports", "deployment", "operation", "faults", "removal", "vm")
+_LAB: Final = (
+    "virgin_hosts",
+    "ports",
+    "deployment",
+    "operation",
+    "faults",
+    "firewall",
+    "removal",
+    "vm",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from ansible.errors import AnsibleFilterError
 
 if TYPE_CHECKING:
+    from runtime.spec.firewall import Decision, FirewallPlan
+    from runtime.spec.firewalls.seen import Seen
     from runtime.spec.fleet import Fleet
     from runtime.spec.plan import HostPlan
 
@@ -87,6 +89,20 @@ def fleet_ports_report(hostvars: Mapping[str, Mapping[str, Any]]) -> dict[str, A
     return outcome(_fleet(hostvars), _connections(hostvars), facts)
 
 
+def fleet_firewall(plan: Mapping[str, Any], seen: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is to be done about a host's firewall, by what the host has answered."""
+    from runtime.spec.firewall import decide
+
+    return _decision(decide, plan, seen)
+
+
+def fleet_no_firewall(plan: Mapping[str, Any], seen: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what takes a fleet's rules off a host."""
+    from runtime.spec.firewall import decide_removal
+
+    return _decision(decide_removal, plan, seen)
+
+
 def at_home(data: object, home: str) -> object:
     """Return plain data with every text that starts with `~/` below this home directory."""
     from runtime.spec import paths
@@ -133,6 +149,18 @@ def _connections(hostvars: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[s
     }
 
 
+def _decision(
+    decide: Callable[["FirewallPlan", "Seen"], "Decision"], plan: object, seen: object
+) -> dict[str, Any]:
+    from runtime.spec.firewall import FirewallPlan
+    from runtime.spec.firewalls.seen import Seen
+
+    return decide(
+        FirewallPlan.model_validate_json(json.dumps(_plain(plan))),
+        Seen.model_validate_json(json.dumps(_plain(seen))),
+    ).model_dump(mode="json")
+
+
 def _host_plan(plan: Mapping[str, Any]) -> "HostPlan":
     from runtime.spec.plan import HostPlan
 
@@ -160,5 +188,7 @@ class FilterModule:
             "fleet_supervisor": fleet_supervisor,
             "fleet_probes": fleet_probes,
             "fleet_ports_report": fleet_ports_report,
+            "fleet_firewall": fleet_firewall,
+            "fleet_no_firewall": fleet_no_firewall,
             "at_home": at_home,
         }

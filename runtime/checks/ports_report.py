@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from runtime.spec.base import Frozen, Port
+from runtime.spec.firewall import why_unguarded
 from runtime.spec.fleet import Fleet
 from runtime.spec.flows import flows
 from runtime.spec.probes import Probe, listeners
@@ -187,8 +188,8 @@ def _why(fleet: Fleet, row: Row, bad: Try | None, there: Seen | None) -> Why:
         (bad is not None and _open_to_a_stranger(fleet, row, bad))
         or (bad is not None and _leads_elsewhere(row, bad))
         or (there is not None and _nobody_listens(row, there))
-        or (bad is not None and (_wrong_address(row, bad) or _not_mapped(row, bad)))
-        or (bad is not None and _rejected(row, bad))
+        or (bad is not None and (_wrong_address(row, bad) or _not_mapped(fleet, row, bad)))
+        or (bad is not None and _rejected(fleet, row, bad))
         or _dropped(fleet, row)
     )
 
@@ -199,10 +200,10 @@ def _open_to_a_stranger(fleet: Fleet, row: Row, bad: Try) -> Why | None:
     opened = f"open to {bad.probe.source}, whom no row names"
     cloud = fleet.hosts[row.host].cloud
     if cloud is None:
-        return f"{opened}: {row.host} has no firewall that holds", _guard(row)
+        return f"{opened}: {row.host} has no firewall that holds", _guard(fleet, row)
     return (
         f"{opened}: neither {row.host}'s firewall nor the rules of the cloud {cloud} hold",
-        f"./fleet cloud apply; {_guard(row)}",
+        f"./fleet cloud apply; {_guard(fleet, row)}",
     )
 
 
@@ -233,39 +234,41 @@ def _wrong_address(row: Row, bad: Try) -> Why | None:
     )
 
 
-def _not_mapped(row: Row, bad: Try) -> Why | None:
+def _not_mapped(fleet: Fleet, row: Row, bad: Try) -> Why | None:
     if bad.probe.via != "public" or bad.probe.dialled == row.port:
         return None
     return (
         f"nothing comes through {_dialled(bad)}: it is not mapped to port {row.port} of "
         f"{row.host}, or a firewall behind it drops what comes",
-        f"map it at the provider; then {_guard(row)}",
+        f"map it at the provider; then {_guard(fleet, row)}",
     )
 
 
-def _rejected(row: Row, bad: Try) -> Why | None:
+def _rejected(fleet: Fleet, row: Row, bad: Try) -> Why | None:
     if bad.state != "refused":
         return None
     return (
         f"{_dialled(bad)} is refused although {row.listening} listens: on another address, or "
         "behind a firewall that rejects",
-        f"./fleet deploy; {_guard(row)}",
+        f"./fleet deploy; {_guard(fleet, row)}",
     )
 
 
 def _dropped(fleet: Fleet, row: Row) -> Why:
     cloud = fleet.hosts[row.host].cloud
     if cloud is None:
-        return f"the firewall of {row.host}, or one on the way, drops it", _guard(row)
+        return f"the firewall of {row.host}, or one on the way, drops it", _guard(fleet, row)
     return (
         f"the rules of the cloud {cloud}, or the firewall of {row.host}, drop it",
-        f"./fleet cloud plan; {_guard(row)}",
+        f"./fleet cloud plan; {_guard(fleet, row)}",
     )
 
 
-def _guard(row: Row) -> str:
-    """Return what to do about a host's own firewall: it is the operator's, so far."""
-    return f"let {row.host}'s own firewall accept port {row.port} from who is declared only"
+def _guard(fleet: Fleet, row: Row) -> str:
+    """Return what to do about a host's own firewall."""
+    if why_unguarded(fleet, row.host):
+        return f"let {row.host}'s own firewall accept port {row.port} from who is declared only"
+    return f"./fleet firewall --limit {row.host}"
 
 
 def _dialled(bad: Try) -> str:

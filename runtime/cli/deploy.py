@@ -1,4 +1,4 @@
-"""`stagefleet deploy`, `plan`, `service`: the playbooks, by their verbs."""
+"""`stagefleet deploy`, `plan`, `service`, `firewall`: the playbooks, by their verbs."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -15,6 +15,11 @@ from runtime.spec.inventory import read_inventory
 from runtime.spec.paths import authority_path
 
 Limit = Annotated[str | None, typer.Option(help="Only these hosts, in Ansible's patterns.")]
+Check = Annotated[bool, typer.Option("--check", help="Change nothing; show what would change.")]
+AllowPublic = Annotated[
+    bool,
+    typer.Option("--allow-public", help="Open what the inventory says is open to the world."),
+]
 
 
 class Verb(StrEnum):
@@ -29,14 +34,25 @@ class Verb(StrEnum):
 
 def deploy(
     inventory: InventoryPath = DEFAULT_INVENTORY,
-    check: Annotated[
-        bool, typer.Option("--check", help="Change nothing; show what would change.")
-    ] = False,
+    check: Check = False,
+    allow_public: AllowPublic = False,
     limit: Limit = None,
 ) -> None:
     """Bring every host to what the inventory says: playbooks/site.yml."""
-    arguments = ["--check", "--diff"] if check else []
-    run_playbook("site", inventory, arguments + _limited(limit))
+    run_playbook("site", inventory, _changing(check, allow_public) + _limited(limit))
+
+
+def firewall(
+    inventory: InventoryPath = DEFAULT_INVENTORY,
+    check: Check = False,
+    allow_public: AllowPublic = False,
+    limit: Limit = None,
+) -> None:
+    """Let in what the fleet needs, and nothing else: playbooks/firewall.yml.
+
+    A change that locks you out undoes itself within a minute.
+    """
+    run_playbook("firewall", inventory, _changing(check, allow_public) + _limited(limit))
 
 
 def service(
@@ -98,6 +114,11 @@ def plan(
         )
     results.print(table)
     results.print(f"authority: {Path(authority_path(fleet)).expanduser()}", markup=False)
+
+
+def _changing(check: bool, allow_public: bool) -> list[str]:
+    arguments = ["--check", "--diff"] if check else []
+    return [*arguments, *(["-e", "firewall_allow_public=true"] if allow_public else [])]
 
 
 def _limited(limit: str | None) -> list[str]:

@@ -62,6 +62,16 @@ class Install(Frozen):
     )
 
 
+class Firewall(Frozen):
+    """Whether hosts' own firewalls are stagefleet's business."""
+
+    manage: bool | None = Field(
+        default=None,
+        description="keep on every host the rules that let in what the fleet needs, and nothing "
+        "else; default: true where install.scope is system",
+    )
+
+
 class HostStage(Frozen):
     """One stage on a host; a bare number in the inventory means all defaults."""
 
@@ -120,6 +130,11 @@ class Host(Frozen):
         description="what starts and watches services; auto: systemd where it runs and the scope "
         "is system, supervisord otherwise",
     )
+    firewall: Literal["auto", "nftables", "ufw", "firewalld", "none"] = Field(
+        default="auto",
+        description="which firewall of the host is told; auto: ufw or firewalld where one of them "
+        "runs, nftables otherwise; none: stagefleet keeps no rules there",
+    )
 
 
 class Stage(Frozen):
@@ -166,6 +181,7 @@ class Site(Frozen):
     clouds: dict[Name, Cloud] = Field(
         default={}, description="the clouds that hosts are in, by a name of your own"
     )
+    firewall: Firewall = Field(default=Firewall(), description="the hosts' own firewalls")
 
     @model_validator(mode="after")
     def _services_reach_their_files(self) -> Self:
@@ -183,6 +199,13 @@ class Fleet(Site):
     """One typed, strict reading of a whole inventory: the site and its hosts by name."""
 
     hosts: dict[str, Host]
+
+    @property
+    def manages_firewalls(self) -> bool:
+        """Whether hosts' own firewalls are told what the fleet needs."""
+        if self.firewall.manage is None:
+            return self.install.scope == "system"
+        return self.firewall.manage
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -210,6 +233,7 @@ class Fleet(Site):
         problems = _stage_problems(self) or [
             *_network_problems(self),
             *_cloud_problems(self),
+            *_firewall_problems(self),
             *_port_problems(self),
             *access_problems(self.access, self.operators, self.hosts),
         ]
@@ -273,6 +297,21 @@ def _cloud_problems(fleet: Fleet) -> list[str]:
         f"({', '.join(fleet.clouds) or 'there are none'})"
         for name, host in fleet.hosts.items()
         if host.cloud is not None and host.cloud not in fleet.clouds
+    ]
+
+
+def _firewall_problems(fleet: Fleet) -> list[str]:
+    """Return firewalls that are to be told something by nobody, or by somebody without root."""
+    if fleet.manages_firewalls and fleet.install.scope == "user":
+        return [
+            "firewall.manage is true, but install.scope is user: only root can tell a host's "
+            "firewall anything"
+        ]
+    return [
+        f"host {name} asks for the firewall {host.firewall}, but stagefleet manages none here: set "
+        "fleet.firewall.manage to true (install.scope system), or leave the host's key out"
+        for name, host in fleet.hosts.items()
+        if not fleet.manages_firewalls and host.firewall not in {"auto", "none"}
     ]
 
 

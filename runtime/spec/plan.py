@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from runtime.spec.base import Frozen
+from runtime.spec.firewall import FirewallPlan, firewall_plans
 from runtime.spec.fleet import Fleet, Stage
 from runtime.spec.flows import Flow, flows
 from runtime.spec.links import binds_one, dht_port, link, multiaddr, rpc_port
@@ -72,6 +73,7 @@ class HostPlan(Frozen):
     survey_patterns: tuple[str, ...]
     stages: tuple[StagePlan, ...]
     flows: tuple[Flow, ...]
+    firewall: FirewallPlan
 
 
 def plans(fleet: Fleet, peers: Mapping[int, Peer]) -> dict[str, HostPlan]:
@@ -83,9 +85,11 @@ def plans(fleet: Fleet, peers: Mapping[int, Peer]) -> dict[str, HostPlan]:
             (it has never been deployed) is left out of the others' initial peers.
 
     Raises:
-        SpecError: two hosts that must talk cannot reach each other.
+        SpecError: two hosts that must talk cannot reach each other, or with its firewall nobody
+            could log in to a host.
     """
     everything = flows(fleet)
+    firewalls = firewall_plans(fleet, everything)
     where = paths(fleet)
     return {
         name: HostPlan(
@@ -104,6 +108,7 @@ def plans(fleet: Fleet, peers: Mapping[int, Peer]) -> dict[str, HostPlan]:
                 if stage.host == name
             ),
             flows=tuple(flow for flow in everything if flow.host == name),
+            firewall=firewalls[name],
         )
         for name, host in fleet.hosts.items()
     }

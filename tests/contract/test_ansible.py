@@ -39,7 +39,7 @@ _TASKS = {
 }
 _PLAY_KEYS = {
     *("name", "hosts", "become", "gather_facts", "gather_subset", "any_errors_fatal", "tags"),
-    *("vars_prompt", "pre_tasks", "tasks", "post_tasks", "roles"),
+    *("serial", "vars_prompt", "pre_tasks", "tasks", "post_tasks", "roles"),
 }
 _WORST_EXPOSURE = 2.5
 

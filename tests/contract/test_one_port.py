@@ -11,6 +11,7 @@ from runtime.cli.project import ROOT
 from runtime.spec.fleet import Fleet
 from runtime.spec.flows import flows
 from runtime.spec.inventory import fleet_of
+from runtime.spec.openings import openings
 from runtime.spec.plan import Peer, plans
 from runtime.spec.probes import probes
 from runtime.spec.services import CATALOGUE, RPC
@@ -38,6 +39,11 @@ def everywhere(fleet: Fleet, cloud: str) -> dict[str, set[int]]:
         },
         "who may reach it": {
             flow.port for flow in flows(fleet) if flow.purpose == "rpc of stage 1"
+        },
+        "its host's firewall": {
+            opening.port
+            for opening in openings(fleet)["gpu-1"]
+            if opening.purpose == "rpc of stage 1"
         },
         "its cloud's rules": {
             rule.first

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -38,9 +39,38 @@ def fleet(tmp_path_factory: pytest.TempPathFactory, sample_model: Path) -> Itera
     build.down(NAME)
 
 
+# What administrators had there before: a tool, a rule of their own, and what makes it last.
+FIREWALLS = {
+    "gpu-0": (
+        "nftables",
+        "echo 'table inet alice { chain input { type filter hook input priority 5; tcp dport 5999 "
+        "reject; }; }' >>/etc/nftables.conf && systemctl enable --now nftables",
+    ),
+    "gpu-1": ("ufw", "ufw allow 5000/tcp comment alice"),
+    "gpu-2": (
+        "firewalld",
+        "systemctl enable --now firewalld && firewall-cmd --quiet --permanent --add-port=5001/tcp "
+        "&& firewall-cmd --quiet --reload",
+    ),
+    "gpu-3": ("nftables", "true"),
+}
+
+
+def install_firewall(fleet: LabFleet, host: str) -> None:
+    """Let an administrator install the firewall of a host and use it."""
+    package, use = FIREWALLS[host]
+    apt = "apt-get --yes --quiet --no-install-recommends"
+    fleet.on(
+        host, "sh", "-c", f"{apt} update && DEBIAN_FRONTEND=noninteractive {apt} install {package}"
+    )
+    fleet.on(host, "sh", "-c", use)
+
+
 @pytest.fixture(scope="session")
 def virgin(fleet: LabFleet) -> dict[str, dict[str, str]]:
     """The files of each host before anything is deployed, some of the operator's own among them."""
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda host: install_firewall(fleet, host), FIREWALLS))
     for host in fleet.fleet.hosts:
         # Somebody has been there before: sudo leaves a note of an administrator's first time.
         run(*ssh(fleet.built().place, host, "sudo", "true"))

@@ -58,10 +58,9 @@ def test_a_port_is_changed_in_one_place_on_one_host_first(
     assert answer["token_ids"] == expected
     data = deployed.machine("gpu-1").host.nics[1].address.partition("/")[0]
     assert answer["route"][1]["address"] == f"{data}:{new}"
-    place = deployed.built().place
-    own = deployed.hosts["gpu-1"]["ansible_host"]
-    assert reachable(place, own, new)
-    assert not reachable(place, own, old)
+    # Its firewall knows too: the stage before it comes in, and an operator has nothing to do there.
+    assert deployed.connects("gpu-0", data, new)
+    assert not reachable(deployed.built().place, deployed.hosts["gpu-1"]["ansible_host"], new)
     unit = deployed.on("gpu-1", "systemctl", "show", "--property=ExecStart", deployed.unit(1))
     assert f"/etc/stagefleet/{deployed.site['name']}/stage-1.json" in unit
 

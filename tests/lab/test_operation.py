@@ -2,11 +2,9 @@
 
 import json
 import re
-import time
 
 import pytest
 
-from lab.errors import LabError
 from tests.lab.conftest import PROMPT, TOKENS
 from tests.support.lab import LabFleet
 from tests.support.playbooks import Run
@@ -14,7 +12,6 @@ from tests.support.playbooks import Run
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 _WORST_EXPOSURE = 2.5
-_REBOOT_SECONDS = 120
 
 
 def test_the_verbs_of_service(deployed: LabFleet, expected: list[int]) -> None:
@@ -71,31 +68,12 @@ def test_the_hosts_own_tools_show_what_an_administrator_expects(deployed: LabFle
         assert float(found[1]) <= _WORST_EXPOSURE
 
 
-def started(fleet: LabFleet, host: str) -> str:
-    """Return when a host's systemd has started, or nothing while none answers."""
-    try:
-        return fleet.on(host, "systemctl", "show", "--property=UserspaceTimestampMonotonic")
-    except LabError:
-        return ""
-
-
-def reboot(fleet: LabFleet, host: str) -> None:
-    """Let a host reboot, and wait until it has."""
-    before = started(fleet, host)
-    fleet.on(host, "systemctl", "reboot", "--no-block")
-    deadline = time.monotonic() + _REBOOT_SECONDS
-    while started(fleet, host) in {"", before}:
-        assert time.monotonic() < deadline, f"{host} has not rebooted"
-        time.sleep(0.2)  # between two looks; the deadline ends them
-    fleet.built().wait(host)
-
-
 def test_a_fleet_comes_back_from_the_reboot_of_any_host(
     deployed: LabFleet, expected: list[int]
 ) -> None:
     for host in deployed.fleet.hosts:
         before = deployed.pids()
-        reboot(deployed, host)
+        deployed.reboot(host)
         assert deployed.answer(PROMPT, TOKENS)["token_ids"] == expected
         after = deployed.pids()
         assert {name for name in before if before[name] != after[name]} == {host}

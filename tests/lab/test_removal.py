@@ -24,6 +24,11 @@ def test_hosts_are_left_as_they_were(deployed: LabFleet, virgin: dict[str, dict[
     deployed.succeed("destroy", *name)
     for host, files in virgin.items():
         assert deployed.files(host) == files
+    assert "stagefleet" not in deployed.on("gpu-0", "nft", "list", "ruleset")
+    assert deployed.runs_on("gpu-0", "nft", "list", "table", "inet", "alice")
+    assert "inactive" in deployed.on("gpu-1", "ufw", "status")
+    assert "stagefleet" not in deployed.on("gpu-2", "firewall-cmd", "--get-policies")
+    assert "5001/tcp" in deployed.on("gpu-2", "firewall-cmd", "--list-ports")
     again = deployed.succeed("destroy", *name)
     assert all(again.count(host, "changed") == 0 for host in before)
     assert (deployed.directory / "authority").exists()

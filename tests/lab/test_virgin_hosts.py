@@ -87,4 +87,8 @@ def test_a_check_of_virgin_hosts_fails_nothing_and_changes_nothing(
         assert run.count(host, "changed") > 0
         assert fleet.files(host) == files
     assert '+  "stage": 1' in run.output
+    # Of each kind of firewall.
+    assert "+ip saddr 10.77.0.0/24 tcp dport 22 accept" in run.output
+    assert "+allow from 10.77.0.0/24 to any port 22 proto tcp" in run.output
+    assert '<source address="10.77.0.0/24"/><port port="22" protocol="tcp"/>' in run.output
     assert not (fleet.directory / "authority").exists()

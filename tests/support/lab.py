@@ -18,6 +18,7 @@ import yaml
 
 from lab import fault, requirements
 from lab.build import Lab
+from lab.errors import LabError
 from lab.machine import Machine
 from lab.network import inside
 from lab.place import STATE
@@ -31,6 +32,7 @@ from tests.support.playbooks import Run, play
 
 NAME = "lab-test"
 _ANSWER_SECONDS = 120
+_REBOOT_SECONDS = 120
 
 
 def variables(directory: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -48,6 +50,8 @@ def variables(directory: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         del host["fleet"]
         text = host["ansible_ssh_common_args"]
         host["ansible_ssh_common_args"] = text.replace(f"{STATE}/lab/", f"{STATE}/{NAME}/")
+    # One of each kind: ufw is installed there and off, firewalld runs; see tests/lab/conftest.py.
+    hosts["gpu-1"]["fleet_host"]["firewall"] = "ufw"
     return hosts, site
 
 
@@ -188,6 +192,30 @@ class LabFleet:
     def runs_on(self, host: str, *command: str) -> bool:
         """Return whether a command of root succeeds on a host."""
         return succeeds(*self.machine(host).command(*command))
+
+    def connects(self, source: str, address: str, port: int) -> bool:
+        """Return whether a host can open a TCP connection."""
+        probe = f"exec 3<>/dev/tcp/{address}/{port}"
+        return self.runs_on(source, "timeout", "2", "bash", "-c", probe)
+
+    def reboot(self, *hosts: str) -> None:
+        """Let hosts reboot, and wait until they have."""
+        before = {host: self._started(host) for host in hosts}
+        for host in hosts:
+            self.on(host, "systemctl", "reboot", "--no-block")
+        deadline = time.monotonic() + _REBOOT_SECONDS
+        for host in hosts:
+            while self._started(host) in {"", before[host]}:
+                assert time.monotonic() < deadline, f"{host} has not rebooted"
+                time.sleep(0.2)  # between two looks; the deadline ends them
+            self.built().wait(host)
+
+    def _started(self, host: str) -> str:
+        """Return when a host's systemd has started, or nothing while none answers."""
+        try:
+            return self.on(host, "systemctl", "show", "--property=UserspaceTimestampMonotonic")
+        except LabError:
+            return ""
 
     def host_of(self, stage: int) -> str:
         """Return the host of a stage."""
