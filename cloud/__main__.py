@@ -1,14 +1,14 @@
 """`./fleet cloud`: the fleet's rules in its clouds, planned, made, watched and removed."""
 
 import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
 
-from cloud import operation
-from cloud.changes import Change, foreign
+from cloud import instances_command, operation
+from cloud.changes import foreign
+from cloud.command import EXIT_DIFFERS, DiffersError, Inventory, Json, Only, end_with, progress
 from cloud.drivers import driver
 from cloud.operation import Plan, Wish
 from cloud.provider import Provider
@@ -19,29 +19,16 @@ from runtime.spec.fleet import Fleet
 from runtime.spec.inventory import read_inventory
 from runtime.swarm.authority import fleet_authority
 
-_EXIT_DIFFERS = 2
-
-
-class _DiffersError(Exception):
-    """A cloud is not what the inventory says: the end of a command that tells so."""
-
-
 app = typer.Typer(
     name="./fleet cloud",
-    help="The firewall rules that a fleet needs in AWS, Google's cloud and Azure.",
+    help="What a fleet needs in AWS, Google's cloud and Azure: firewall rules and instances.",
     epilog="Exit code: 0 nothing to do, 2 something differs, 1 an error.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(instances_command.app)
 
-Inventory = Annotated[
-    Path, typer.Option("--inventory", "-i", help="The site: an Ansible inventory.")
-]
-Only = Annotated[
-    str | None, typer.Option("--cloud", help="One of fleet.clouds; default: each of them.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
 AllowPublic = Annotated[
     bool,
     typer.Option("--allow-public", help="Open to the world what the inventory says is public."),
@@ -67,7 +54,7 @@ def plan(
         )
     }
     _show(found, json)
-    _end(any(each.changes for each in found.values()))
+    end_with(any(each.changes for each in found.values()))
 
 
 @app.command()
@@ -82,7 +69,7 @@ def apply(
     fleet = read_inventory(inventory).fleet
     fleet_authority(fleet).create()
     found = {
-        name: operation.apply(wish, provider, _progress(name))
+        name: operation.apply(wish, provider, progress(name))
         for name, wish, provider in _wishes(fleet, cloud, allow_public, purge)
     }
     _show(found, json, made=True)
@@ -94,7 +81,7 @@ def destroy(
 ) -> None:
     """Remove what was made for the fleet, and nothing else."""
     found = {
-        name: operation.apply(wish.model_copy(update={"present": False}), provider, _progress(name))
+        name: operation.apply(wish.model_copy(update={"present": False}), provider, progress(name))
         for name, wish, provider in _wishes(
             read_inventory(inventory).fleet, cloud, allow_public=False, purge=purge
         )
@@ -112,7 +99,7 @@ def drift(inventory: Inventory, cloud: Only = None, json: Json = False) -> None:
         )
     }
     _show(found, json)
-    _end(any(each.changes or list(foreign(each.have)) for each in found.values()))
+    end_with(any(each.changes or list(foreign(each.have)) for each in found.values()))
 
 
 def _wishes(
@@ -122,13 +109,6 @@ def _wishes(
     for name in clouds_of(fleet, only):
         wish = Wish(fleet=fleet, cloud=name, owner=owner, allow_public=allow_public, purge=purge)
         yield name, wish, driver(fleet.clouds[name], fleet.name, owner)
-
-
-def _progress(cloud: str) -> Callable[[Change], None]:
-    def done(change: Change) -> None:
-        messages.print(f"{cloud}: {change}", markup=False, soft_wrap=True)
-
-    return done
 
 
 def _show(found: dict[str, Plan], json: bool, made: bool = False) -> None:
@@ -156,20 +136,15 @@ def _show(found: dict[str, Plan], json: bool, made: bool = False) -> None:
         results.print(f"{name}: {count or 'no'} {what}", soft_wrap=True)
 
 
-def _end(differs: bool) -> None:
-    if differs:
-        raise _DiffersError
-
-
 def main() -> None:
     """Run it; a mistyped command is an error, not a change that is pending."""
     try:
         run_app(app)
-    except _DiffersError:
-        sys.exit(_EXIT_DIFFERS)
+    except DiffersError:
+        sys.exit(EXIT_DIFFERS)
     except SystemExit as end:
         # typer ends with the same number for a command that is mistyped.
-        sys.exit(EXIT_FAILED if end.code == _EXIT_DIFFERS else end.code)
+        sys.exit(EXIT_FAILED if end.code == EXIT_DIFFERS else end.code)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from cloud.aws_client import Ec2
 from cloud.aws_network import Network
 from cloud.aws_work import Work
 from cloud.changes import Change, after, diff, named, owned
+from cloud.names import OWNER_MARK
 from cloud.rules import State
 from runtime.spec.clouds import AwsCloud
 
@@ -67,11 +68,18 @@ class Aws:
         self._network.check()
         groups = self._network.groups()
         ids = {found.id: name for name, found in groups.items() if self._network.owns(found)}
+        instances = self._network.instances()
         return State(
             groups={name: found.group for name, found in groups.items()},
             members={
                 host: frozenset(ids[each] for each in convert.attached(instance) if each in ids)
-                for host, instance in self._network.instances().items()
+                for host, instance in instances.items()
+            },
+            made={
+                host: instance["InstanceId"]
+                for host, instance in instances.items()
+                if self._network.owner
+                and convert.tags_of(instance).get(OWNER_MARK) == self._network.owner
             },
         )
 

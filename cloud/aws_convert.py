@@ -76,7 +76,7 @@ def found_groups(answers: Iterable[Answer], fleet: str) -> dict[str, Found]:
     named: dict[str, Answer] = {}
     for answer in answers:
         name = _plain_name(answer, fleet)
-        if name is not None and _tags(answer).get(FLEET_MARK, fleet) == fleet:
+        if name is not None and tags_of(answer).get(FLEET_MARK, fleet) == fleet:
             named[name] = answer
     ids = {answer["GroupId"]: name for name, answer in named.items()}
     return {name: _found(name, answer, ids) for name, answer in named.items()}
@@ -109,7 +109,7 @@ def instances_by_host(reservations: Iterable[Answer]) -> dict[str, Answer]:
     found: dict[str, Answer] = {}
     for reservation in reservations:
         for instance in reservation["Instances"]:
-            host = _tags(instance)[HOST_MARK]
+            host = tags_of(instance)[HOST_MARK]
             if host in found:
                 both = sorted((found[host]["InstanceId"], instance["InstanceId"]))
                 raise CloudError(
@@ -170,7 +170,8 @@ def _counts(source: Source, version: int) -> bool:
     return source.kind == "group" or ipaddress.ip_network(source.name).version == version
 
 
-def _tags(answer: Answer) -> dict[str, str]:
+def tags_of(answer: Answer) -> dict[str, str]:
+    """Return the tags of a group or an instance, by their names."""
     return {tag["Key"]: tag["Value"] for tag in answer.get("Tags", ())}
 
 
@@ -181,14 +182,14 @@ def _plain_name(answer: Answer, fleet: str) -> str | None:
     """
     called: str = answer["GroupName"]
     rest = called.removeprefix(group_prefix(fleet))
-    for name in (_tags(answer).get(GROUP_MARK), ALL if rest == "all" else rest):
+    for name in (tags_of(answer).get(GROUP_MARK), ALL if rest == "all" else rest):
         if name is not None and security_group_name(fleet, name) == called:
             return name
     return None
 
 
 def _found(name: str, answer: Answer, ids: Mapping[str, str]) -> Found:
-    tags = _tags(answer)
+    tags = tags_of(answer)
     rules: dict[RuleKey, Rule] = {}
     permissions: dict[RuleKey, Answer] = {}
     for rule, found in _rules(answer["IpPermissions"], ids):

@@ -16,6 +16,9 @@ DUPLICATE_RULE: Final = "InvalidPermission.Duplicate"
 NO_SUCH_GROUP: Final = "InvalidGroup.NotFound"
 NO_SUCH_RULE: Final = "InvalidPermission.NotFound"
 STILL_USED: Final = "DependencyViolation"
+ASKED_OTHERWISE: Final = "IdempotentParameterMismatch"
+ASKED_AND_ENDED: Final = "IdempotentInstanceTerminated"
+NO_SUCH_INSTANCE: Final = "InvalidInstanceID.NotFound"
 TOO_MANY_RULES: Final = "RulesPerSecurityGroupLimitExceeded"
 
 _AGAIN: Final = "run the same command again: it continues"
@@ -91,6 +94,55 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
                 "Security groups per network interface", "take it out of a group of others"
             ),
         ),
+    ),
+    **dict.fromkeys(
+        ("InsufficientInstanceCapacity", "InsufficientHostCapacity", "SpotMaxPriceTooLow"),
+        (
+            "AWS has no machine of this type free there now: {message}",
+            f"wait, or name another type or the subnet of another zone; then {_AGAIN}",
+        ),
+    ),
+    **dict.fromkeys(
+        ("VcpuLimitExceeded", "InstanceLimitExceeded", "MaxSpotInstanceCountExceeded"),
+        (
+            "the account may have no more instances of this kind in {region}: {message}",
+            _QUOTA.format("Running On-Demand … instances", "terminate what nobody uses"),
+        ),
+    ),
+    "VolumeLimitExceeded": (
+        "the account may have no more disks in {region}: {message}",
+        _QUOTA.format("Storage for … volumes", "delete what nobody uses"),
+    ),
+    "InsufficientFreeAddressesInSubnet": (
+        "the subnet has no free address: {message}",
+        f"name another subnet in instance.subnet; then {_AGAIN}",
+    ),
+    **dict.fromkeys(
+        ("InvalidAMIID.NotFound", "InvalidAMIID.Malformed", "InvalidAMIID.Unavailable"),
+        (
+            "there is no such image in {region}: {message}",
+            "correct instance.image: each region has ids of its own for one image",
+        ),
+    ),
+    **dict.fromkeys(
+        ("InvalidSubnetID.NotFound", "InvalidSubnet"),
+        ("there is no such subnet in {region}: {message}", "correct instance.subnet"),
+    ),
+    "InvalidKeyPair.NotFound": (
+        "there is no such key pair in {region}: {message}",
+        "import your public key there (aws ec2 import-key-pair), or correct instance.key",
+    ),
+    "Unsupported": (
+        "AWS does not make this instance there: {message}",
+        "name the subnet of another zone, or another type",
+    ),
+    "IncorrectInstanceState": (
+        "the instance is not in a state for {action}: {message}",
+        f"wait a minute and {_AGAIN}",
+    ),
+    ASKED_OTHERWISE: (
+        "an instance of this host was asked for a moment ago with other keys: {message}",
+        "wait a minute until it is seen, and look with ./fleet cloud instances list",
     ),
     **dict.fromkeys(
         (

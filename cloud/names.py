@@ -48,6 +48,11 @@ def group_name(fleet: str, group: str, longest: int = 63) -> str:
     return shortened(name, longest, group)
 
 
+def marks_of_host(fleet: str, owner: str, host: str) -> dict[str, str]:
+    """Return the tags of an instance that is made for a host."""
+    return {FLEET_MARK: fleet, OWNER_MARK: owner, HOST_MARK: host}
+
+
 def label_of(host: str) -> str:
     """Return a host's name as a label of an instance, for clouds that allow but plain ones.
 

@@ -23,6 +23,7 @@ class Wish(Frozen):
         present: the rules should be there; False: nothing of the fleet should.
         allow_public: what the inventory says is open to the world may be.
         purge: rules of others in the fleet's groups are removed.
+        without_instances: the instances that were made for the fleet go, too, before its rules.
     """
 
     fleet: Fleet
@@ -31,6 +32,7 @@ class Wish(Frozen):
     present: bool = True
     allow_public: bool = False
     purge: bool = False
+    without_instances: bool = False
 
 
 class Plan(Frozen):
@@ -61,6 +63,13 @@ def plan(wish: Wish, provider: Provider) -> Plan:
     if problems:
         raise SpecError("\n".join(problems))
     have = provider.read()
+    if have.made and not wish.present and not wish.without_instances:
+        raise CloudError(
+            "nothing would guard the instances that were made for this fleet: "
+            + ", ".join(f"{host} ({each})" for host, each in sorted(have.made.items())),
+            hint="terminate them before: ./fleet cloud instances terminate (playbook: "
+            "-e cloud_instances=absent)",
+        )
     taken = conflicts(have, wish.fleet.name, wish.owner)
     if taken and wish.present:
         raise CloudError("\n".join(taken))
@@ -127,6 +136,7 @@ def _notices(wish: Wish, have: State, want: State) -> tuple[str, ...]:
     remedy = "" if wish.purge else "; --purge removes it"
     return (
         *(have.notices if want.groups else ()),
+        *want.notices,
         *(f"rule of others in {group}: {rule}{remedy}" for group, rule in foreign(have)),
         *(
             f"no instance has the tag {HOST_MARK}={_marked(host)} of this fleet: nothing guards it"

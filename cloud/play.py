@@ -1,13 +1,15 @@
-"""What the Ansible module does: one cloud's rules, as a task says it."""
+"""What the Ansible modules do: one cloud's rules and instances, as tasks say it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cloud import operation
+from cloud import instance_operation, instances, operation
 from cloud.changes import after, text
-from cloud.drivers import driver
+from cloud.drivers import driver, instances_driver
+from cloud.instances import Verb
 from cloud.operation import Wish
+from runtime.spec.clouds import AzureCloud
 from runtime.spec.fleet import Fleet
 from runtime.swarm.authority import fleet_authority
 
@@ -17,13 +19,14 @@ def run(arguments: Mapping[str, Any], check: bool) -> dict[str, Any]:
 
     Args:
         arguments: `fleet`, as plain data; `cloud`, one of its clouds; `state`, "present" or
-            "absent"; `allow_public` and `purge` as in `operation.Wish`.
+            "absent"; `instances`, the same of the fleet's instances; `allow_public` and `purge`
+            as in `operation.Wish`.
         check: change nothing.
 
     Raises:
         StagefleetError: as `operation.plan` and `operation.apply`.
     """
-    fleet = Fleet.model_validate_json(json.dumps(arguments["fleet"]))
+    fleet = _fleet(arguments)
     authority = fleet_authority(fleet)
     present = arguments["state"] == "present"
     if present and not check:
@@ -35,21 +38,71 @@ def run(arguments: Mapping[str, Any], check: bool) -> dict[str, Any]:
         present=present,
         allow_public=arguments["allow_public"],
         purge=arguments["purge"],
+        without_instances=arguments["instances"] == "absent",
     )
     provider = driver(fleet.clouds[wish.cloud], fleet.name, wish.owner)
     if check:
         done = operation.plan(wish, provider)
     else:
         done = operation.apply(wish, provider, lambda _: None)
-    header = f"{wish.cloud} ({fleet.clouds[wish.cloud].provider})"
+    return _result(
+        f"{wish.cloud} ({fleet.clouds[wish.cloud].provider})",
+        done.changes,
+        done.notices,
+        text(done.have),
+        text(after(done.have, done.changes)),
+    )
+
+
+def run_instances(arguments: Mapping[str, Any], check: bool) -> dict[str, Any]:
+    """Return what a task has changed or, in check mode, would change, with a diff by instances.
+
+    Args:
+        arguments: `fleet`, as plain data; `cloud`, one of its clouds; `state`, "present" or
+            "absent".
+        check: change nothing.
+
+    Raises:
+        StagefleetError: as `instance_operation.look` and `instance_operation.do`.
+    """
+    fleet, name = _fleet(arguments), arguments["cloud"]
+    cloud = fleet.clouds[name]
+    header = f"instances of {name} ({cloud.provider})"
+    if isinstance(cloud, AzureCloud):
+        # No host of such a cloud may ask for one.
+        return _result(header, (), (), [], [])
+    verb = Verb.CREATE if arguments["state"] == "present" else Verb.TERMINATE
+    authority = fleet_authority(fleet)
+    if verb is Verb.CREATE and not check:
+        authority.create()
+    provider = instances_driver(cloud, fleet.name, authority.mark())
+    done = instance_operation.look(verb, fleet, name, provider, authority.mark())
+    if not check and done.plan.changes:
+        instance_operation.do(done, fleet, provider, lambda _: None)
+    changes = done.plan.changes
+    before, made = instances.text(done.seen), instances.text_after(done.seen, changes)
+    return _result(header, changes, done.plan.notices, before, made)
+
+
+def _fleet(arguments: Mapping[str, Any]) -> Fleet:
+    return Fleet.model_validate_json(json.dumps(arguments["fleet"]))
+
+
+def _result(
+    header: str,
+    changes: Sequence[object],
+    notices: Sequence[str],
+    before: Sequence[str],
+    made: Sequence[str],
+) -> dict[str, Any]:
     return {
-        "changed": bool(done.changes),
-        "changes": [str(change) for change in done.changes],
-        "notices": list(done.notices),
+        "changed": bool(changes),
+        "changes": [str(change) for change in changes],
+        "notices": list(notices),
         "diff": {
             "before_header": header,
             "after_header": header,
-            "before": "".join(f"{line}\n" for line in text(done.have)),
-            "after": "".join(f"{line}\n" for line in text(after(done.have, done.changes))),
+            "before": "".join(f"{line}\n" for line in before),
+            "after": "".join(f"{line}\n" for line in made),
         },
     }

@@ -15,7 +15,7 @@ from runtime.spec.base import Frozen, Port
 from runtime.spec.errors import SpecError
 from runtime.spec.fleet import Fleet
 from runtime.spec.flows import Flow, flows
-from runtime.spec.links import Link, link, networks_of
+from runtime.spec.links import Link, are_neighbours, link, networks_of
 from runtime.spec.sources import source_by
 
 
@@ -98,15 +98,20 @@ class State(Frozen):
         groups: by their names.
         members: for each host whose instance is known, the groups of the fleet it is in.
         notices: what an operator should know of what surrounds the groups.
+        made: the hosts whose instances were made for the fleet, with what the cloud calls them.
     """
 
     groups: dict[str, Group] = Field(default_factory=dict)
     members: dict[str, frozenset[str]] = Field(default_factory=dict)
     notices: tuple[str, ...] = ()
+    made: dict[str, str] = Field(default_factory=dict)
 
 
 def wanted(fleet: Fleet, cloud: str) -> State:
     """Return what a fleet needs in one of its clouds.
+
+    Rules that need the address of an instance that is not there wait for it, which is noticed;
+    among hosts that are made in one cloud, no rule needs an address.
 
     Raises:
         SpecError: from where a host comes is not known.
@@ -114,6 +119,7 @@ def wanted(fleet: Fleet, cloud: str) -> State:
     inside = frozenset(name for name, host in fleet.hosts.items() if host.cloud == cloud)
     sources = _Sources(fleet, inside)
     rules: dict[str, dict[RuleKey, Rule]] = {name: {} for name in inside}
+    # What waits is not there: an address that nobody has any more may be a stranger's tomorrow.
     for flow in flows(fleet):
         if flow.host in inside:
             for source in sources.of(flow):
@@ -128,7 +134,11 @@ def wanted(fleet: Fleet, cloud: str) -> State:
     groups = {name: Group(name=name, rules=found) for name, found in sorted(rules.items())}
     if inside:
         groups[ALL] = Group(name=ALL)
-    return State(groups=groups, members={name: frozenset({name, ALL}) for name in sorted(inside)})
+    return State(
+        groups=groups,
+        members={name: frozenset({name, ALL}) for name in sorted(inside)},
+        notices=tuple(sources.waiting()),
+    )
 
 
 class _Sources:
@@ -141,7 +151,11 @@ class _Sources:
     def __init__(self, fleet: Fleet, inside: frozenset[str]) -> None:
         self._fleet = fleet
         self._inside = inside
-        self._networks = {name: networks_of(fleet, name) for name in fleet.hosts}
+        # A host whose addresses are not known is like no other, but for those that are like it.
+        self._networks = {
+            name: (*networks_of(fleet, name), *(("?",) if host.is_unmade else ()))
+            for name, host in fleet.hosts.items()
+        }
         self._alike: dict[tuple[str, ...], frozenset[str]] = {
             networks: frozenset(name for name in inside if self._networks[name] == networks)
             for networks in {self._networks[name] for name in inside}
@@ -151,6 +165,15 @@ class _Sources:
         self._of_hosts: dict[tuple[str, tuple[str, ...]], tuple[Source, ...]] = {}
         self._inward: dict[tuple[tuple[str, ...], str], bool] = {}
         self._outward: dict[tuple[tuple[str, ...], str], Link] = {}
+        self._waiting: dict[str, set[str]] = {}
+
+    def waiting(self) -> Iterator[str]:
+        """Yield what the rules of `of` lack, as an operator reads it."""
+        for unmade, targets in sorted(self._waiting.items()):
+            yield (
+                f"rules on {', '.join(sorted(targets))} wait until the instance of {unmade} runs "
+                "and its address is known"
+            )
 
     def of(self, flow: Flow) -> Iterator[Source]:
         for network in flow.networks:
@@ -173,6 +196,10 @@ class _Sources:
             for host in sorted(near):
                 yield Source(kind="group", name=host)
         for host in sorted(hosts - near):
+            unmade = self._is_unmade(host, flow.host)
+            if unmade:
+                self._waiting.setdefault(unmade, set()).add(flow.host)
+                continue
             yield _from_outside(self._way_back(flow.host, host), host, flow.host)
 
     def _comes_from_inside(self, networks: tuple[str, ...], target: str) -> bool:
@@ -184,8 +211,20 @@ class _Sources:
         key = (networks, target)
         if key not in self._inward:
             example = next(name for name in self._examples[networks] if name != target)
-            self._inward[key] = _is_inside(link(self._fleet, example, target))
+            self._inward[key] = self._is_near(example, target)
         return self._inward[key]
+
+    def _is_near(self, source: str, target: str) -> bool:
+        if self._is_unmade(source, target):
+            return are_neighbours(self._fleet, source, target)
+        return _is_inside(link(self._fleet, source, target))
+
+    def _is_unmade(self, source: str, target: str) -> str:
+        """Return whose missing address keeps the way between two hosts unknown, or ""."""
+        if self._fleet.hosts[source].is_unmade:
+            return source
+        # From outside of the cloud, it is the source alone by which the target's group lets in.
+        return target if source in self._inside and self._fleet.hosts[target].is_unmade else ""
 
     def _way_back(self, target: str, source: str) -> Link:
         key = (self._networks[target], source)

@@ -38,9 +38,16 @@ def fleet_plans(hostvars: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def fleet_spec(hostvars: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the fleet that an inventory describes; `fleet_plans` has found it buildable."""
-    spec: dict[str, Any] = _fleet(hostvars).model_dump(mode="json")
-    return spec
+    """Return the fleet that an inventory describes, or the problems that forbid one.
+
+    Other than for a plan, instances of hosts need not be there yet.
+    """
+    from runtime.errors import StagefleetError
+
+    try:
+        return {"problems": "", "fleet": _fleet(hostvars).model_dump(mode="json")}
+    except StagefleetError as error:
+        return {"problems": str(error), "fleet": {}}
 
 
 def fleet_units(plan: Mapping[str, Any], python: str, release: str) -> list[dict[str, Any]]:
@@ -129,11 +136,12 @@ def _own(hostvars: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]
 
     These count in the search of typos; their values may be expensive to template, or secret.
     """
-    from runtime.spec.inventory import HOST_VARIABLE, SITE_VARIABLE
+    from runtime.spec.inventory import READ_VARIABLES
 
-    read = {SITE_VARIABLE, HOST_VARIABLE, "ansible_host", "ansible_port"}
     return {
-        str(name): {str(key): _plain(variables[key]) if key in read else None for key in variables}
+        str(name): {
+            str(key): _plain(variables[key]) if key in READ_VARIABLES else None for key in variables
+        }
         for name, variables in hostvars.items()
     }
 

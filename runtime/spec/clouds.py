@@ -1,4 +1,4 @@
-"""The clouds that hosts are in: where their firewall rules are kept."""
+"""The clouds that hosts are in: where their rules are kept, and their instances made."""
 
 from typing import Annotated, Final, Literal
 
@@ -13,6 +13,53 @@ _ENDPOINT_MEANING: Final = (
 )
 
 
+_INSTANCE_MEANING: Final = (
+    "what the instances of hosts with fleet_host.instance have in common; a host's own keys win"
+)
+
+
+class Instance(Frozen):
+    """An instance that is made for a host; what is not said here, the cloud says for all."""
+
+    type: str | None = Field(
+        default=None,
+        pattern=r"^[a-z][a-z0-9]*[.-][a-z0-9.-]*[a-z0-9]$",
+        description="the cloud's name of the machine, such as g5.xlarge or g2-standard-4",
+    )
+    image: str | None = Field(
+        default=None,
+        pattern=r"^(ami-[0-9a-f]{8,17}|projects/[^/\s]+/global/images/(family/)?[a-z0-9-]+)$",
+        description="what it starts from: ami-…, or projects/…/global/images/[family/]…",
+    )
+    disk: int | None = Field(
+        default=None, ge=8, le=16384, description="size of its disk in GiB; it goes with it"
+    )
+    key: str | None = Field(
+        default=None,
+        pattern=r"^\S[^\n]*\S$",
+        description="who may log in: a key pair's name (AWS), or user:ssh-ed25519 AAAA… (Google)",
+    )
+    subnet: str | None = Field(
+        default=None,
+        pattern=r"^(subnet-[0-9a-f]{8,17}|[a-z]([-a-z0-9]{0,61}[a-z0-9])?)$",
+        description="subnet-… (AWS), or the subnetwork's name (Google; default: the network's own)",
+    )
+    zone: str | None = Field(
+        default=None,
+        pattern=r"^[a-z]+-[a-z]+[0-9]+-[a-z]$",
+        description="where it is (Google); with AWS, the subnet says it",
+    )
+    placement: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$",
+        description="a placement group (AWS) or policy (Google) that is there already, such as one "
+        "that keeps instances close together",
+    )
+    public_address: bool | None = Field(
+        default=None, description="it gets an address that the outside reaches; default: true"
+    )
+
+
 class AwsCloud(Frozen):
     """A virtual private cloud of Amazon's."""
 
@@ -24,6 +71,7 @@ class AwsCloud(Frozen):
         pattern=_ENDPOINT,
         description=f"{_ENDPOINT_MEANING}; AWS_ENDPOINT_URL does the same",
     )
+    instance: Instance = Field(default=Instance(), description=_INSTANCE_MEANING)
 
 
 class GcpCloud(Frozen):
@@ -37,6 +85,7 @@ class GcpCloud(Frozen):
         description="the network the hosts are in",
     )
     endpoint: str | None = Field(default=None, pattern=_ENDPOINT, description=_ENDPOINT_MEANING)
+    instance: Instance = Field(default=Instance(), description=_INSTANCE_MEANING)
 
 
 class AzureCloud(Frozen):

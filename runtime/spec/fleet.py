@@ -12,7 +12,8 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from runtime.spec.access import Access, access_problems
 from runtime.spec.base import Address, Cidr, Frozen, Name, Port, Span
-from runtime.spec.clouds import Cloud
+from runtime.spec.clouds import AzureCloud, Cloud, Instance
+from runtime.spec.instances import instance_problems, merged
 from runtime.spec.services import DHT, GATEWAY, RPC, SSH, stage_port
 from runtime.spec.stage import Serving, Splits, check_splits, stage_spans
 
@@ -125,6 +126,11 @@ class Host(Frozen):
     cloud: Name | None = Field(
         default=None, description="the one of fleet.clouds whose rules guard it"
     )
+    instance: Instance | None = Field(
+        default=None,
+        description="its instance is made by ./fleet cloud instances, with the keys of "
+        "fleet.clouds.<name>.instance; {}: as that says",
+    )
     supervisor: Literal["auto", "systemd", "supervisord"] = Field(
         default="auto",
         description="what starts and watches services; auto: systemd where it runs and the scope "
@@ -135,6 +141,11 @@ class Host(Frozen):
         description="which firewall of the host is told; auto: ufw or firewalld where one of them "
         "runs, nftables otherwise; none: stagefleet keeps no rules there",
     )
+
+    @property
+    def is_unmade(self) -> bool:
+        """Whether its addresses are not known because its instance is not there or does not run."""
+        return self.instance is not None and not self.addresses and self.public_ip is None
 
 
 class Stage(Frozen):
@@ -207,6 +218,14 @@ class Fleet(Site):
             return self.install.scope == "system"
         return self.firewall.manage
 
+    def instance(self, host: str) -> Instance | None:
+        """Return what is asked for of a host's instance, or None where somebody else makes it."""
+        found = self.hosts[host]
+        cloud = self.clouds[found.cloud] if found.cloud is not None else None
+        if found.instance is None or cloud is None or isinstance(cloud, AzureCloud):
+            return None
+        return merged(cloud, found.instance)
+
     @property
     def stages(self) -> tuple[Stage, ...]:
         """Every stage, stage 0 first."""
@@ -272,8 +291,10 @@ def _network_problems(fleet: Fleet) -> list[str]:
         f"{count} networks are called '{name}'" for name, count in names.items() if count > 1
     ]
     for name, host in fleet.hosts.items():
-        if host.public_ip is None and any(
-            entry.public_dht_port or entry.public_rpc_port for entry in host.stages
+        if (
+            host.public_ip is None
+            and not host.is_unmade
+            and any(entry.public_dht_port or entry.public_rpc_port for entry in host.stages)
         ):
             problems.append(
                 f"host {name} maps public ports but has no public_ip: add fleet_host.public_ip"
@@ -285,18 +306,24 @@ def _cloud_problems(fleet: Fleet) -> list[str]:
     """Return clouds that are described twice, and hosts that are in one which nobody describes."""
     places: dict[str, list[str]] = {}
     for name, cloud in fleet.clouds.items():
-        places.setdefault(cloud.model_dump_json(exclude={"endpoint"}), []).append(name)
+        place = cloud.model_dump_json(exclude={"endpoint", "instance"})
+        places.setdefault(place, []).append(name)
     # Each would remove what is made for the other.
     twice = [
         f"fleet.clouds {' and '.join(names)} are the same place: keep one of them"
         for names in places.values()
         if len(names) > 1
     ]
-    return twice + [
-        f"host {name} is in the cloud '{host.cloud}', which is not one of fleet.clouds "
-        f"({', '.join(fleet.clouds) or 'there are none'})"
-        for name, host in fleet.hosts.items()
-        if host.cloud is not None and host.cloud not in fleet.clouds
+    asked = {name: (host.instance, host.cloud) for name, host in fleet.hosts.items()}
+    return [
+        *twice,
+        *(
+            f"host {name} is in the cloud '{host.cloud}', which is not one of fleet.clouds "
+            f"({', '.join(fleet.clouds) or 'there are none'})"
+            for name, host in fleet.hosts.items()
+            if host.cloud is not None and host.cloud not in fleet.clouds
+        ),
+        *instance_problems(asked, fleet.clouds),
     ]
 
 

@@ -1,7 +1,9 @@
 """From an inventory to a Fleet: which variables are ours, and how they are read.
 
 Two variables carry the specification: `fleet`, the same for every host, and `fleet_host`, one for
-each machine. Both are plain data: `ansible-inventory` does not template, so Jinja is refused.
+each machine. Both are plain data: `ansible-inventory` does not template, so Jinja is refused. A
+third, `fleet_host_cloud`, is what a cloud says of a host's instance: the plugin
+`stagefleet_instances` sets it, keys of `fleet_host` that an operator has not written.
 """
 
 import difflib
@@ -22,7 +24,15 @@ from runtime.spec.fleet import Fleet, Host, Site
 
 SITE_VARIABLE = "fleet"
 HOST_VARIABLE = "fleet_host"
+CLOUD_VARIABLE = "fleet_host_cloud"
+READ_VARIABLES = frozenset(
+    {SITE_VARIABLE, HOST_VARIABLE, CLOUD_VARIABLE, "ansible_host", "ansible_port"}
+)
+"""Every variable that says something of a fleet."""
 _TIMEOUT_SECONDS = 60
+_UNSAFE = "__ansible_unsafe"
+# Where the playbooks' configuration is, plugins are found that they find.
+_CONFIGURATION = {"ANSIBLE_CONFIG": str(Path(__file__).parents[2] / "ansible.cfg")}
 
 Record = TypeVar("Record", bound=Frozen)
 
@@ -42,7 +52,7 @@ class Inventory(Frozen):
 def fleet_of(variables: Mapping[str, Mapping[str, Any]]) -> Fleet:
     """Return the fleet that these variables, by host, describe.
 
-    A host without `fleet_host` is not part of the fleet.
+    A host without `fleet_host` is not part of the fleet, unless its instance says that it is.
 
     Raises:
         SpecError: everything that is wrong with the inventory, one finding a line.
@@ -65,7 +75,7 @@ def fleet_of(variables: Mapping[str, Mapping[str, Any]]) -> Fleet:
     hosts = {
         name: _read(Host, _with_connection(name, host), f"host {name}")
         for name, host in sorted(variables.items())
-        if HOST_VARIABLE in host
+        if host.keys() & {HOST_VARIABLE, CLOUD_VARIABLE}
     }
     try:
         return Fleet(**{key: getattr(site, key) for key in Site.model_fields}, hosts=hosts)
@@ -114,7 +124,8 @@ def read_inventory(path: Path) -> Inventory:
             text=True,
             timeout=_TIMEOUT_SECONDS,
             check=False,
-            env=os.environ
+            env=_CONFIGURATION
+            | os.environ
             | {
                 "ANSIBLE_NOCOLOR": "1",
                 "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "1",
@@ -133,11 +144,17 @@ def read_inventory(path: Path) -> Inventory:
         ) from None
     if done.returncode != 0:
         raise SpecError(f"ansible-inventory cannot read {path}:\n{done.stderr.strip()}")
-    variables = json.loads(done.stdout).get("_meta", {}).get("hostvars", {})
+    found = json.loads(done.stdout, object_hook=_without_mark)
+    variables = found.get("_meta", {}).get("hostvars", {})
     for name, host in variables.items():
         for key in (SITE_VARIABLE, HOST_VARIABLE):
             _refuse_jinja(host.get(key), f"host {name}: {key}")
     return Inventory(fleet=fleet_of(variables), variables=variables)
+
+
+def _without_mark(value: dict[str, Any]) -> object:
+    """Return a text as it is that Ansible marks as no template: what plugins say is marked so."""
+    return value[_UNSAFE] if value.keys() == {_UNSAFE} else value
 
 
 def _read(model: type[Record], data: object, where: str) -> Record:
@@ -149,29 +166,46 @@ def _read(model: type[Record], data: object, where: str) -> Record:
 
 
 def _typos(name: str, variables: Mapping[str, Any]) -> Iterator[str]:
-    known = (SITE_VARIABLE, HOST_VARIABLE)
+    known = (SITE_VARIABLE, HOST_VARIABLE, CLOUD_VARIABLE)
     for key in variables:
         if key not in known and (
             key.startswith(f"{SITE_VARIABLE}_")
             or difflib.get_close_matches(key, known, cutoff=0.85)
         ):
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0)[0]
+            near = difflib.get_close_matches(key, known[:2], n=1, cutoff=0)[0]
             yield f"host {name}: unknown variable '{key}'; did you mean '{near}'?"
 
 
 def _with_connection(name: str, variables: Mapping[str, Any]) -> object:
     """Return a host's data, completed by what Ansible's own variables already say about it."""
-    data = variables[HOST_VARIABLE] or {}
+    data = variables.get(HOST_VARIABLE) or {}
     if not isinstance(data, dict):
         return data
-    completed = dict(data)
-    if "addresses" not in data and "public_ip" not in data:
+    completed = _with_cloud(name, data, variables.get(CLOUD_VARIABLE) or {})
+    unmade = "instance" in data and "ansible_host" not in variables
+    if "addresses" not in completed and "public_ip" not in completed and not unmade:
         # Where Ansible connects to need not be an address of the host itself: listen on all.
         completed |= {"addresses": [str(variables.get("ansible_host", name))], "bind": "all"}
     ports = data.get("ports", {})
     if "ansible_port" in variables and isinstance(ports, dict):
         completed["ports"] = {"ssh": int(variables["ansible_port"])} | ports
     return completed
+
+
+def _with_cloud(name: str, data: dict[str, Any], seen: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a host's data, completed by what its cloud says of its instance.
+
+    Raises:
+        SpecError: the instance is in another cloud than the host.
+    """
+    if seen and data.get("cloud", seen["cloud"]) != seen["cloud"]:
+        raise SpecError(
+            f"host {name} is in the cloud '{data['cloud']}', and its instance in '{seen['cloud']}'",
+            hint="correct fleet_host.cloud, or take the tag off the instance that is not this host",
+        )
+    written = data.keys() & {"addresses", "public_ip"}
+    # Written by hand, one of the two says how the host is reached; the other would change that.
+    return {**({"cloud": seen["cloud"]} if written and seen else seen), **data}
 
 
 def _refuse_jinja(value: object, where: str) -> None:

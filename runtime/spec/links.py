@@ -1,6 +1,7 @@
 """How one host reaches another: the nearest address of each pair, chosen once, in the plan."""
 
 import ipaddress
+from collections.abc import Iterable
 
 from runtime.spec.base import Address, Frozen, Port
 from runtime.spec.errors import SpecError
@@ -27,7 +28,7 @@ def link(fleet: Fleet, source: str, target: str) -> Link:
     """Return how `source` reaches `target`, both host names of the fleet.
 
     The nearest way wins: the same host, then a shared network in the order of the inventory, then
-    the target's public address, then its only address.
+    the cloud that both were made in, then the target's public address, then its only address.
 
     Raises:
         SpecError: no way is declared.
@@ -41,6 +42,8 @@ def link(fleet: Fleet, source: str, target: str) -> Link:
         theirs = _address_in(there, network.cidr)
         if theirs is not None and _address_in(here, network.cidr) is not None:
             return Link(address=theirs, via=network.name, private=network.private)
+    if are_neighbours(fleet, source, target) and there.addresses:
+        return Link(address=there.addresses[0], via=str(there.cloud))
     if there.public_ip is not None:
         return Link(address=there.public_ip, via="public", mapped=True)
     outside = [
@@ -50,6 +53,7 @@ def link(fleet: Fleet, source: str, target: str) -> Link:
     ]
     if outside:
         return Link(address=outside[0], via="direct")
+    require_made(fleet, [target])
     raise SpecError(
         f"host {source} cannot reach host {target}: they share no network, and {target} has no "
         "address outside its networks",
@@ -58,12 +62,38 @@ def link(fleet: Fleet, source: str, target: str) -> Link:
 
 
 def networks_of(fleet: Fleet, host: str) -> tuple[str, ...]:
-    """Return the names of the fleet's networks that a host has an address in."""
-    return tuple(
-        network.name
-        for network in fleet.networks
-        if _address_in(fleet.hosts[host], network.cidr) is not None
-    )
+    """Return what a host shares with others: networks it has an address in, and its cloud's own."""
+    found = fleet.hosts[host]
+    shared = [
+        network.name for network in fleet.networks if _address_in(found, network.cidr) is not None
+    ]
+    if found.instance is not None:
+        # No network is called so.
+        shared.append(f"cloud {found.cloud}")
+    return tuple(shared)
+
+
+def are_neighbours(fleet: Fleet, one: str, other: str) -> bool:
+    """Return whether both hosts are made in one cloud, where private addresses lead to all."""
+    here, there = fleet.hosts[one], fleet.hosts[other]
+    made = here.instance is not None and there.instance is not None
+    return made and here.cloud == there.cloud
+
+
+def require_made(fleet: Fleet, hosts: Iterable[str]) -> None:
+    """See that the addresses of these hosts are known.
+
+    Raises:
+        SpecError: the instances of some are not made, or do not run.
+    """
+    unmade = [name for name in hosts if fleet.hosts[name].is_unmade]
+    if unmade:
+        raise SpecError(
+            f"not known yet: the addresses of {', '.join(unmade)}; their instances are not made, "
+            "do not run, or nothing of the inventory looks for them",
+            hint="make them with ./fleet cloud instances create, and put a file such as "
+            "cloud.instances.yml into the inventory (docs/how-to/rent-cloud-hosts.md)",
+        )
 
 
 def rpc_port(link_: Link, stage: Stage) -> Port:

@@ -10,7 +10,7 @@ from runtime.spec.base import Frozen
 from runtime.spec.firewall import FirewallPlan, firewall_plans
 from runtime.spec.fleet import Fleet, Stage
 from runtime.spec.flows import Flow, flows
-from runtime.spec.links import binds_one, dht_port, link, multiaddr, rpc_port
+from runtime.spec.links import binds_one, dht_port, link, multiaddr, require_made, rpc_port
 from runtime.spec.paths import Paths, authority_path, paths
 from runtime.spec.stage import PeerLink, Serving, StageConfig
 
@@ -85,9 +85,10 @@ def plans(fleet: Fleet, peers: Mapping[int, Peer]) -> dict[str, HostPlan]:
             (it has never been deployed) is left out of the others' initial peers.
 
     Raises:
-        SpecError: two hosts that must talk cannot reach each other, or with its firewall nobody
-            could log in to a host.
+        SpecError: two hosts that must talk cannot reach each other, with its firewall nobody
+            could log in to a host, or the instance of a host is not there.
     """
+    require_made(fleet, fleet.hosts)
     everything = flows(fleet)
     firewalls = firewall_plans(fleet, everything)
     where = paths(fleet)

@@ -18,6 +18,7 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_ba
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from tests.support import aws_rules as rules
+from tests.support.aws_instances import KEY, Instances
 from tests.support.aws_rules import ACCOUNT, REGION
 
 IMAGE: Final = "ami-12c6146b"
@@ -32,6 +33,7 @@ _LISTS: Final = {
     "DescribeInstances": "reservationSet",
     "DescribeNetworkInterfaces": "networkInterfaceSet",
 }
+_CHANGES: Final = {"StartInstances", "StopInstances", "TerminateInstances"}
 _STATUS: Final = {"RequestLimitExceeded": 503, "Unavailable": 503, "InternalError": 500}
 
 Environment = dict[str, Any]
@@ -45,10 +47,11 @@ class StrictEc2:
     Attributes:
         page: at most as many groups, instances or interfaces are in one answer.
         faults: for each call to come, by its number from 0, a code of EC2's, `CLOSED` or `LOST`.
-        refused: codes for the calls to come of an action, one for each call.
+        refused: codes for the calls to come of an action, one for each call; "" lets one pass.
         blind: calls to come, by their numbers, whose lists show nothing yet.
         denied: actions that the credentials do not allow.
         most_groups: how many groups the network may have.
+        instances: what is known of instances.
         actions: the calls so far.
         keys: the access keys that these calls were signed with.
     """
@@ -59,6 +62,7 @@ class StrictEc2:
     blind: set[int] = field(default_factory=set)
     denied: set[str] = field(default_factory=set)
     most_groups: int = 2500
+    instances: Instances = field(default_factory=Instances)
     actions: list[str] = field(default_factory=list)
     keys: set[str] = field(default_factory=set)
     _app: Any = field(default_factory=lambda: DomainDispatcherApplication(create_backend_app))
@@ -66,7 +70,7 @@ class StrictEc2:
 
     def forget(self) -> None:
         """Let the next test count its calls, and meet none of the faults of the one before."""
-        self.page, self.most_groups = 1000, 2500
+        self.page, self.most_groups, self.instances.looks = 1000, 2500, 0
         for each in (self.faults, self.refused, self.blind, self.denied, self.actions, self.keys):
             each.clear()
 
@@ -110,8 +114,9 @@ class StrictEc2:
                 f"arn:aws:ec2:{REGION}:{ACCOUNT}:* because no identity-based policy allows it. "
                 f"Encoded authorization failure message: {'c2VjcmV0' * 40}",
             )
-        if self.refused.get(action):
-            raise rules.RefusedError(self.refused[action].pop(0))
+        code = self.refused[action].pop(0) if self.refused.get(action) else ""
+        if code:
+            raise rules.RefusedError(code)
 
     def _made(self, action: str, form: dict[str, str], environ: Environment) -> tuple[int, bytes]:
         tree = rules.nested(form)
@@ -121,22 +126,44 @@ class StrictEc2:
         if action == "RevokeSecurityGroupIngress":
             rules.revoke(rules.group(form["GroupId"]), rules.permissions(tree))
             return 200, _true(action)
-        if action == "CreateSecurityGroup":
-            rules.check_new_group(form, self.most_groups)
-        elif action == "DeleteSecurityGroup":
-            rules.check_unused(rules.group(form["GroupId"]))
-        elif action == "ModifyNetworkInterfaceAttribute":
-            rules.check_attached(list(tree.get("SecurityGroupId", {}).values()))
+        known = self._checked(action, form, tree)
+        if known is not None:
+            return 200, known
         asked = {key: each for key, each in form.items() if key not in {"MaxResults", "NextToken"}}
-        status, answer = self._ask_moto(asked, environ)
-        if status == 200 and action == "ModifyNetworkInterfaceAttribute":
-            rules.agree(form["NetworkInterfaceId"])
+        status, answer = self._ask_moto(self.instances.by_id(asked), environ)
+        if status == 200:
+            self._note(action, form, answer)
         if status == 200 and action in _LISTS:
             size = min(self.page, int(form.get("MaxResults", self.page)))
             unseen = sys.maxsize if len(self.actions) - 1 in self.blind else 0
             start = max(int(form.get("NextToken", "0")), unseen)
             answer = _page(answer, _LISTS[action], start, size)
         return status, answer
+
+    def _checked(self, action: str, form: dict[str, str], tree: dict[str, Any]) -> bytes | None:
+        """Return the answer to a call that was made before, or None for one that may be made."""
+        if action == "CreateSecurityGroup":
+            rules.check_new_group(form, self.most_groups)
+        elif action == "DeleteSecurityGroup":
+            rules.check_unused(rules.group(form["GroupId"]))
+        elif action == "ModifyNetworkInterfaceAttribute":
+            rules.check_attached(list(tree.get("SecurityGroupId", {}).values()))
+        elif action == "DescribeInstances":
+            self.instances.looked()
+        elif action in _CHANGES:
+            self.instances.check_change(action, form["InstanceId.1"])
+        return self.instances.asked(form) if action == "RunInstances" else None
+
+    def _note(self, action: str, form: dict[str, str], answer: bytes) -> None:
+        """Keep what moto does not keep of what was done."""
+        if action == "ModifyNetworkInterfaceAttribute":
+            rules.agree(form["NetworkInterfaceId"])
+        elif action == "RunInstances":
+            found = re.search(rb"<instanceId>(i-[0-9a-f]+)</instanceId>", answer)
+            assert found, answer
+            self.instances.made(form, found[1].decode(), answer)
+        elif action in _CHANGES:
+            self.instances.changed(form["InstanceId.1"])
 
     def _ask_moto(self, form: dict[str, str], environ: Environment) -> tuple[int, bytes]:
         body = urllib.parse.urlencode(form).encode()
@@ -221,8 +248,10 @@ def serve() -> Iterator[tuple[StrictEc2, str]]:
 
 
 def network(endpoint: str) -> Network:
-    """Make a network that nothing is in."""
+    """Make a network that nothing is in, where operators have a key pair."""
     boto = _boto(endpoint)
+    if not boto.describe_key_pairs()["KeyPairs"]:
+        boto.create_key_pair(KeyName=KEY)
     vpc = boto.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
     subnet = boto.create_subnet(VpcId=vpc, CidrBlock="10.0.0.0/20")["Subnet"]["SubnetId"]
     return Network(vpc=vpc, subnet=subnet, boto=boto)

@@ -24,13 +24,14 @@ class RefusedError(Exception):
         self.code = code
 
 
-def _backend() -> Any:
+def backend() -> Any:
+    """Return what moto keeps of one account and region."""
     return get_backend("ec2")[ACCOUNT][REGION]
 
 
 def group(name: str) -> SecurityGroup:
     """Return a security group by its id."""
-    found: SecurityGroup | None = _backend().get_security_group_from_id(name)
+    found: SecurityGroup | None = backend().get_security_group_from_id(name)
     if found is None:
         raise RefusedError("InvalidGroup.NotFound", f"The security group '{name}' does not exist")
     return found
@@ -162,7 +163,7 @@ def authorize(to: SecurityGroup, permissions: list[_Permission]) -> None:
     for each in permissions:
         first, last = (None if port is None else str(port) for port in (each.first, each.last))
         rule = SecurityGroupRule(
-            _backend(),
+            backend(),
             each.protocol,
             to.id,
             first,
@@ -186,23 +187,23 @@ def revoke(group: SecurityGroup, permissions: list[_Permission]) -> None:
 
 def check_new_group(form: dict[str, str], most: int) -> None:
     """See that a group may be made; of a network, at most `most`."""
-    backend = _backend()
-    if form["VpcId"] not in backend.vpcs:
+    held = backend()
+    if form["VpcId"] not in held.vpcs:
         raise RefusedError("InvalidVpcID.NotFound", f"The vpc ID '{form['VpcId']}' does not exist")
     for text in (form["GroupName"], form["GroupDescription"]):
         if not text or not _PLAIN.fullmatch(text) or text.startswith("sg-"):
             raise RefusedError("InvalidParameterValue", f"'{text}' is not allowed")
-    if len(backend.groups[form["VpcId"]]) >= most:
+    if len(held.groups[form["VpcId"]]) >= most:
         raise RefusedError("SecurityGroupLimitExceeded", "The maximum number has been reached.")
 
 
 def check_unused(group: SecurityGroup) -> None:
     """See that nothing is in a group, and that no rule of another names it."""
-    backend = _backend()
-    attached = any(group in interface.group_set for interface in backend.enis.values())
+    held = backend()
+    attached = any(group in interface.group_set for interface in held.enis.values())
     named = any(
         rule.source_group.get("GroupId") == group.id
-        for other in backend.groups[group.vpc_id].values()
+        for other in held.groups[group.vpc_id].values()
         for rule in (*other.ingress_rules, *other.egress_rules)
         if other.id != group.id
     )
@@ -225,6 +226,6 @@ def check_attached(names: list[str]) -> None:
 
 def agree(interface: str) -> None:
     """Let an instance be in no groups but those of its interface, which moto forgets."""
-    found = _backend().get_network_interface(interface)
+    found = backend().get_network_interface(interface)
     if found.instance is not None:
         found.instance.security_groups = list(found._group_set)

@@ -99,4 +99,5 @@ def ec2(served: tuple[StrictEc2, str], monkeypatch: pytest.MonkeyPatch) -> Stric
 def site(served: tuple[StrictEc2, str], ec2: StrictEc2) -> Site:
     found = Site(network(served[1]), served[1])
     ec2.forget()
+    ec2.instances.pass_a_day()
     return found

@@ -22,6 +22,11 @@ options:
     choices: [present, absent]
     default: present
     description: Whether the rules should be there.
+  instances:
+    type: str
+    choices: [present, absent]
+    default: present
+    description: Whether the fleet's instances stay; while they do, its rules are not removed.
   allow_public:
     type: bool
     default: false
@@ -61,6 +66,7 @@ def main() -> None:
             "fleet": {"type": "dict", "required": True},
             "cloud": {"type": "str", "required": True},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "instances": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "allow_public": {"type": "bool", "default": False},
             "purge": {"type": "bool", "default": False},
         },

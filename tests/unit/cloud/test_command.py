@@ -116,6 +116,7 @@ def test_the_module_tells_in_check_mode_what_it_would_do(cloud: Memory, inventor
         "fleet": fleet_of(hosts).model_dump(mode="json"),
         "cloud": "aws",
         "state": "present",
+        "instances": "present",
         "allow_public": False,
         "purge": False,
     }
