@@ -1,4 +1,4 @@
-"""Google's compute API, as far as firewalls need it: calls that are repeated, and that end."""
+"""Google's compute API, as far as fleets need it: calls that are repeated, and that end."""
 
 import itertools
 import time
@@ -176,18 +176,42 @@ class Api:
 
     def instances(self, fleet: str) -> list[Instance]:
         """Return the network's instances that say which host of a fleet they are."""
+        return [instance_of(each) for each in self.machines(fleet)]
+
+    def machines(self, fleet: str) -> list[compute_v1.Instance]:
+        """Return what `instances` does, with all that the cloud says of them."""
         request = compute_v1.AggregatedListInstancesRequest(
             project=self._project, filter=f'labels.{FLEET_MARK} = "{fleet}"'
         )
         pages = self._pages("read the instances", self._instances.aggregated_list, request)
-        found = (each for _, zone in pages for each in zone.instances)
         return [
-            instance_of(each)
-            for each in found
+            each
+            for _, zone in pages
+            for each in zone.instances
             if each.labels.get(FLEET_MARK) == fleet
             and each.labels.get(HOST_MARK)
             and any(self._is_here(card.network) for card in each.network_interfaces)
         ]
+
+    def insert_machine(self, zone: str, machine: compute_v1.Instance) -> Pending:
+        """Begin to make an instance."""
+        request = compute_v1.InsertInstanceRequest(
+            project=self._project, zone=zone, instance_resource=machine, request_id=str(uuid4())
+        )
+        doing = f"make the instance {machine.name} in {zone}"
+        return Pending(self._call(doing, self._instances.insert_unary, request), doing, zone=zone)
+
+    def change_machine(self, verb: str, zone: str, name: str) -> Pending:
+        """Begin to "start", "stop" or "delete" an instance."""
+        methods = {
+            "start": (self._instances.start_unary, compute_v1.StartInstanceRequest),
+            "stop": (self._instances.stop_unary, compute_v1.StopInstanceRequest),
+            "delete": (self._instances.delete_unary, compute_v1.DeleteInstanceRequest),
+        }
+        method, kind = methods[verb]
+        request = kind(project=self._project, zone=zone, instance=name, request_id=str(uuid4()))
+        doing = f"{verb} the instance {name}"
+        return Pending(self._call(doing, method, request), doing, zone=zone)
 
     def instance(self, known: Instance) -> Instance:
         """Return an instance as it is now."""

@@ -78,6 +78,15 @@ _QUOTA: Final = (
 )
 
 
+_EXHAUSTED: Final = frozenset(
+    {"ZONE_RESOURCE_POOL_EXHAUSTED", "ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS"}
+)
+_CAPACITY: Final = (
+    "the zone has no machine of this type free now: wait, or name another zone or type in "
+    "instance, and run the same command again: it continues"
+)
+
+
 def is_passing(error: BaseException) -> bool:
     """Return whether a call is worth repeating as it is."""
     if isinstance(error, RefusedError):
@@ -162,6 +171,8 @@ def _hint(names: set[str], message: str, project: str) -> str | None:
         return f"run `gcloud services enable compute.googleapis.com --project {project}`"
     if names & {"quotaExceeded", "QUOTA_EXCEEDED"} or message.startswith("Quota"):
         return _QUOTA
+    if names & _EXHAUSTED:
+        return _CAPACITY
     return None
 
 

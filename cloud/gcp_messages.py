@@ -5,7 +5,7 @@ from google.cloud import compute_v1
 from cloud.gcp_errors import RefusedError
 from cloud.gcp_firewalls import Firewall, Traffic
 from cloud.gcp_state import Instance
-from cloud.names import HOST_MARK
+from cloud.names import HOST_MARK, OWNER_MARK
 
 
 def message_of(firewall: Firewall, network: str) -> compute_v1.Firewall:
@@ -74,4 +74,5 @@ def instance_of(found: compute_v1.Instance) -> Instance:
         host=found.labels[HOST_MARK],
         tags=frozenset(found.tags.items),
         fingerprint=found.tags.fingerprint,
+        owner=found.labels.get(OWNER_MARK, ""),
     )

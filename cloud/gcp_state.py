@@ -23,6 +23,7 @@ class Instance:
         host: the label that says which host it is.
         tags: its network tags, whoever has put them there.
         fingerprint: which version of the tags this is.
+        owner: the mark of the authority that it was made with, or "".
     """
 
     name: str
@@ -30,6 +31,7 @@ class Instance:
     host: str
     tags: frozenset[str]
     fingerprint: str = ""
+    owner: str = ""
 
 
 def by_host(instances: Iterable[Instance]) -> dict[str, Instance]:
@@ -95,7 +97,16 @@ def state(holder: Holder, firewalls: Sequence[Firewall], instances: Iterable[Ins
     groups |= {
         name: Group(name=name, owner=owner) for name, owner in taken.items() if name not in groups
     }
-    return State(groups=groups, members=members, notices=tuple(_notices(others)))
+    return State(
+        groups=groups,
+        members=members,
+        notices=tuple(_notices(others)),
+        made={
+            host: instance.name
+            for host, instance in hosts.items()
+            if holder.owner and instance.owner == holder.owner
+        },
+    )
 
 
 def unpurgeable(

@@ -1,4 +1,4 @@
-"""A part of Google's compute API on loopback: networks, firewalls, instances' tags, operations.
+"""A part of Google's compute API on loopback: networks, firewalls, instances, operations.
 
 Routes, parameters and shapes are Google's own, from its discovery document; its own answers are
 held against that, too. What the document does not say (`semantics.py`, filters, fingerprints, when
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.support.gcp import machines
 from tests.support.gcp.discovery import Discovery, Method
 from tests.support.gcp.faults import Fault, Refusal, error_of, raise_fault
 from tests.support.gcp.operations import BASE, TIME, Operations
@@ -67,6 +68,10 @@ class Compute:
             "compute.firewalls.patch": self._patch,
             "compute.firewalls.delete": self._delete,
             "compute.instances.setTags": self._set_tags,
+            "compute.instances.insert": self._insert_instance,
+            "compute.instances.delete": self._delete_instance,
+            "compute.instances.start": self._start_instance,
+            "compute.instances.stop": self._stop_instance,
         }
 
     def add_firewall(self, name: str, network: str = "gpus", **more: Any) -> dict[str, Any]:
@@ -329,6 +334,40 @@ class Compute:
             raise Refusal(400, "invalid", "; ".join(problems))
         machine["tags"] = _with_fingerprint(tags)
         return machine
+
+    def _insert_instance(
+        self, where: Mapping[str, str], _: Mapping[str, str], body: dict[str, Any]
+    ) -> dict[str, Any]:
+        key = (where["zone"], body["name"])
+        if key in self.machines:
+            path = f"projects/{self.project}/zones/{key[0]}/instances/{key[1]}"
+            raise Refusal(409, "alreadyExists", f"The resource '{path}' already exists")
+        for refusal in machines.insert_problems(where["zone"], body):
+            raise refusal
+        for card in body["networkInterfaces"]:
+            card["network"] = self._network_link(card["network"])
+        found = machines.made(self.project, where["zone"], body, int(self._number()))
+        found["tags"] = _with_fingerprint(body["tags"].get("items", []))
+        self.machines[key] = found
+        return found
+
+    def _delete_instance(
+        self, where: Mapping[str, str], query: Mapping[str, str], _: None
+    ) -> dict[str, Any]:
+        self._instance(where, query)
+        return self.machines.pop((where["zone"], where["instance"]))
+
+    def _start_instance(
+        self, where: Mapping[str, str], query: Mapping[str, str], _: None
+    ) -> dict[str, Any]:
+        machines.started(self._instance(where, query), int(self._number()))
+        return self._instance(where, query)
+
+    def _stop_instance(
+        self, where: Mapping[str, str], query: Mapping[str, str], _: None
+    ) -> dict[str, Any]:
+        machines.stopped(self._instance(where, query))
+        return self._instance(where, query)
 
     def _number(self) -> str:
         self._count += 1
