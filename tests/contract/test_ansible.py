@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,9 +24,10 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 from supervisor.options import ServerOptions, UnhosedConfigParser
 
-from runtime.spec.inventory import Inventory, read_inventory
+from runtime.spec.inventory import Inventory
 from runtime.spec.plan import plans
 from runtime.spec.units import stage_units
+from tests.support.inventories import read_as_if_made
 
 ROOT = Path(__file__).parents[2]
 PLAYBOOKS = sorted((ROOT / "playbooks").glob("*.yml"))
@@ -59,7 +61,8 @@ def filters() -> ModuleType:
 
 @functools.cache
 def read(inventory: Path) -> Inventory:
-    return read_inventory(inventory)
+    with tempfile.TemporaryDirectory() as place:
+        return read_as_if_made(inventory, Path(place))
 
 
 def plan_of(inventory: Path) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:

@@ -17,7 +17,9 @@ from tests.support.clouds import CLOUDS, OWNER, cloud_hosts
 
 OTHER_OWNER = "fedcba9876543210"
 HOSTS = ("gpu-0", "gpu-1", "gpu-2")
-WANTED = Instance(type="g5.xlarge", image="ami-12345678", disk=100, key="ops", subnet="subnet-1234")
+WANTED = Instance(
+    type="g5.xlarge", image="ami-12345678", disk=100, key="ops", subnet="subnet-12345678"
+)
 
 
 def rented_hosts(

@@ -1,7 +1,13 @@
 """Inventories as Ansible's variables by host, for tests of the specification."""
 
 import copy
+import shutil
+from pathlib import Path
 from typing import Any
+
+import yaml
+
+from runtime.spec.inventory import CLOUD_VARIABLE, HOST_VARIABLE, Inventory, read_inventory
 
 SITE: dict[str, Any] = {
     "name": "lab",
@@ -20,3 +26,29 @@ def four_hosts(**site: Any) -> dict[str, dict[str, Any]]:
         }
         for stage in range(4)
     }
+
+
+def read_as_if_made(path: Path, place: Path) -> Inventory:
+    """Return an inventory of the project as it is read once its instances run.
+
+    What the plugin would say of them, which has to ask a cloud, is said by a file in `place`.
+    """
+    site = shutil.copytree(path, place / path.name)
+    plugins = list(site.glob("*.instances.yml"))
+    if not plugins:
+        return read_inventory(path)
+    for plugin in plugins:
+        plugin.unlink()
+    hosts = {
+        name: {
+            CLOUD_VARIABLE: {
+                "cloud": host[HOST_VARIABLE]["cloud"],
+                "addresses": [f"10.30.0.{number + 11}"],
+                "public_ip": f"203.0.113.{number + 31}",
+            },
+        }
+        for number, (name, host) in enumerate(sorted(read_inventory(site).variables.items()))
+        if "instance" in host[HOST_VARIABLE]
+    }
+    (site / "made.yml").write_text(yaml.safe_dump({"all": {"hosts": hosts}}))
+    return read_inventory(site)

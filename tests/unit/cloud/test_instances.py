@@ -110,7 +110,9 @@ def test_a_line_says_what_goes_with_an_instance() -> None:
         "- instance gpu-0: i-gpu-0 (g5.xlarge, runs), with vol-1, vol-2; vol-3 stays"
     )
     (made,) = plan(asked(Verb.CREATE, "gpu-1"), []).changes
-    assert str(made) == ("+ instance gpu-1: g5.xlarge from ami-12345678, 100 GiB, in subnet-1234")
+    assert str(made) == (
+        "+ instance gpu-1: g5.xlarge from ami-12345678, 100 GiB, in subnet-12345678"
+    )
 
 
 def look(verb: Verb, cloud: Machines, *only: str) -> operation.Run:

@@ -12,6 +12,7 @@ from runtime.spec.flows import flows
 from runtime.spec.inventory import fleet_of
 from runtime.spec.sources import source_of
 from tests.support.clouds import cloud_fleet, cloud_hosts
+from tests.support.instances import WANTED, rented_hosts
 from tests.support.inventories import four_hosts
 
 
@@ -131,3 +132,19 @@ def test_every_source_of_a_flow_is_let_in_and_nobody_else(
                     let_in.add(source_of(fleet, rule.source.name, flow.host))
             asked = {source_of(fleet, host, flow.host) for host in flow.hosts}
             assert let_in == asked | set(flow.networks)
+
+
+def test_rules_inside_a_cloud_are_the_same_before_and_after_its_instances_are_made() -> None:
+    hosts = rented_hosts("aws", WANTED.model_dump(exclude_none=True), inside=4)
+    before = wanted(fleet_of(hosts), "aws")
+    assert before.notices == ()
+    for number, host in enumerate(hosts.values()):
+        address = {"addresses": [f"10.9.0.{number}"], "public_ip": f"203.0.113.{number}"}
+        host["fleet_host_cloud"] = {"cloud": "aws"} | address
+        after = wanted(fleet_of(hosts), "aws")
+        assert after.groups == before.groups
+    assert any(
+        rule.source.kind == "group"
+        for group in before.groups.values()
+        for rule in group.rules.values()
+    )
