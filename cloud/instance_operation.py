@@ -134,20 +134,24 @@ def do(
         begun.append(change)
         say(f"{change} (begun)")
 
-    left: list[Change] = []
+    refused: list[CloudError] = []
     try:
-        try:
-            cloud.begin(run.plan.changes, taken)
-        finally:
-            # What was begun is brought to its end, whatever became of the others.
-            left += begun
-            _wait(left, fleet, cloud, say, patience or Patience())
+        cloud.begin(run.plan.changes, taken)
     except CloudError as error:
+        refused.append(error)
+    # What was begun is brought to its end, whatever became of the others.
+    left = list(begun)
+    try:
+        _wait(left, fleet, cloud, say, patience or Patience())
+    except CloudError as error:
+        refused.append(error)
+    if refused:
+        said = [*map(Exception.__str__, refused)]
+        made = f"{len(begun) - len(left)} of {len(run.plan.changes)} changes of instances are made"
         raise CloudError(
-            f"{Exception.__str__(error)}\n{len(begun) - len(left)} of {len(run.plan.changes)} "
-            "changes of instances are made",
-            hint=error.hint or "mend the cause and run the same command again: it continues",
-        ) from error
+            "\n".join([*said, made]),
+            hint=refused[0].hint or "mend the cause and run the same command again: it continues",
+        ) from refused[0]
 
 
 def _wait(

@@ -9,6 +9,7 @@ from cloud.changes import after, text
 from cloud.drivers import driver, instances_driver
 from cloud.instances import Verb
 from cloud.operation import Wish
+from cloud.rules import clouds_of
 from runtime.spec.clouds import AzureCloud
 from runtime.spec.fleet import Fleet
 from runtime.swarm.authority import fleet_authority
@@ -85,7 +86,9 @@ def run_instances(arguments: Mapping[str, Any], check: bool) -> dict[str, Any]:
 
 
 def _fleet(arguments: Mapping[str, Any]) -> Fleet:
-    return Fleet.model_validate_json(json.dumps(arguments["fleet"]))
+    fleet = Fleet.model_validate_json(json.dumps(arguments["fleet"]))
+    clouds_of(fleet, arguments["cloud"])
+    return fleet
 
 
 def _result(

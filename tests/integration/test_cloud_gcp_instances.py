@@ -1,20 +1,24 @@
 """A fleet's instances in Google's cloud, with the real client library, against a fake."""
 
 import copy
+import json
 from typing import Any
 
 import pytest
+from google.cloud import compute_v1
 
 from cloud import instance_operation, operation
 from cloud.errors import CloudError
 from cloud.gcp_api import Patience
 from cloud.gcp_instances import GcpInstances
+from cloud.gcp_machines import seen_of
 from cloud.instance_operation import Patience as Waiting
 from cloud.instances import Verb
 from runtime.spec.clouds import GcpCloud
 from runtime.spec.fleet import Fleet
 from runtime.spec.inventory import fleet_of
 from tests.support.clouds import OWNER, wish
+from tests.support.gcp.extract import TARGET
 from tests.support.gcp.faults import Fault
 from tests.support.gcp.machines import IMAGE
 from tests.support.gcp.site import HURRY, NO_PATIENCE, Site, site
@@ -219,3 +223,10 @@ def test_a_rerun_completes_what_a_fault_at_any_call_has_interrupted(
 def test_a_plan_of_rules_needs_no_address_of_what_is_not_made(site: Site) -> None:
     lines = [str(change) for change in operation.plan(wish(FLEET, "gcp"), site.driver()).changes]
     assert "+ gpu-1: tcp 8003 from host gpu-0  # rpc of stage 1" in lines
+
+
+def test_every_state_that_the_cloud_names_is_known() -> None:
+    schemas = json.loads(TARGET.read_text())["schemas"]
+    for status in schemas["Instance"]["properties"]["status"]["enum"]:
+        labels = {"stagefleet-fleet": "lab", "stagefleet-host": "gpu-0"}
+        assert seen_of(compute_v1.Instance(name="a", status=status, labels=labels)).host == "gpu-0"

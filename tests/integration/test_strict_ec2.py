@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.support.aws import Network, StrictEc2, network, serve
+from tests.support.aws import IMAGE, Network, StrictEc2, network, serve
+from tests.support.aws_instances import KEY
 from tests.support.loopback import loopback_only  # noqa: F401 - it guards every test of this file
 
 SSH = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22}
@@ -145,3 +146,51 @@ def test_lists_come_in_pages(site: Network, served: tuple[StrictEc2, str]) -> No
     assert len(answer["SecurityGroups"]) == 2
     assert answer["NextToken"]
     assert len(site.groups()) == 5
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"InstanceType": "g99.xlarge"}, "InvalidParameterValue"),
+        ({"ImageId": "ami-00000000"}, "InvalidAMIID.NotFound"),
+        ({"KeyName": "nobody"}, "InvalidKeyPair.NotFound"),
+        ({"SubnetId": "subnet-00000000"}, "InvalidSubnetID.NotFound"),
+        ({"Groups": ["sg-00000000"]}, "InvalidGroup.NotFound"),
+        ({"ClientToken": "x" * 65}, "InvalidParameterValue"),
+    ],
+)
+def test_instances_that_ec2_would_not_make_are_not_made(
+    site: Network, change: dict[str, Any], code: str
+) -> None:
+    with pytest.raises(ClientError) as found:
+        run_instance(site, **change)
+    assert found.value.response["Error"]["Code"] == code
+
+
+def test_a_token_leads_to_one_instance_and_never_to_another(
+    site: Network, served: tuple[StrictEc2, str]
+) -> None:
+    one = run_instance(site)
+    assert run_instance(site) == one
+    with pytest.raises(ClientError, match="IdempotentParameterMismatch"):
+        run_instance(site, InstanceType="g5.2xlarge")
+    site.boto.terminate_instances(InstanceIds=[one])
+    with pytest.raises(ClientError, match="IdempotentInstanceTerminated"):
+        run_instance(site)
+    served[0].instances.looks = 2
+    other = run_instance(site, ClientToken="another")
+    states = [site.state(other) for _ in range(3)]
+    assert states == ["pending", "running", "running"]
+    site.boto.stop_instances(InstanceIds=[other])
+    with pytest.raises(ClientError, match="IncorrectInstanceState"):
+        site.boto.start_instances(InstanceIds=[other])
+
+
+def run_instance(site: Network, **change: Any) -> str:
+    group = site.groups()["default"]["GroupId"]
+    card: dict[str, Any] = {"DeviceIndex": 0, "SubnetId": site.subnet, "Groups": [group]}
+    card |= {key: change.pop(key) for key in ("SubnetId", "Groups") if key in change}
+    asked: dict[str, Any] = {"ImageId": IMAGE, "InstanceType": "g5.xlarge", "KeyName": KEY}
+    asked |= {"MinCount": 1, "MaxCount": 1, "ClientToken": f"token-of-{site.vpc}"}
+    made = site.boto.run_instances(**asked | change, NetworkInterfaces=[card])
+    return str(made["Instances"][0]["InstanceId"])

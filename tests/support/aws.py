@@ -215,6 +215,11 @@ class Network:
         found = self.boto.get_paginator("describe_security_groups").paginate(Filters=filters)
         return {each["GroupName"]: each for page in found for each in page["SecurityGroups"]}
 
+    def state(self, instance: str) -> str:
+        """Return in which state an instance is."""
+        found = self.boto.describe_instances(InstanceIds=[instance])["Reservations"][0]
+        return str(found["Instances"][0]["State"]["Name"])
+
     def interface(self, instance: str) -> str:
         """Return the id of the network interface of an instance."""
         found = self.boto.describe_instances(InstanceIds=[instance])["Reservations"][0]

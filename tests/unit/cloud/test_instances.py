@@ -134,6 +134,15 @@ def test_what_was_interrupted_is_said_and_continued() -> None:
     assert look(Verb.CREATE, cloud).plan.changes == ()
 
 
+def test_what_was_refused_and_what_was_waited_for_are_both_said() -> None:
+    cloud = Machines(faults={1})
+    run = look(Verb.CREATE, cloud)
+    cloud.slow = 1000
+    hasty = Patience(bound=0, sleep=lambda _: None)
+    with pytest.raises(CloudError, match=r"Capacity\nwaited 0 seconds(.|\n)*0 of 2 changes"):
+        operation.do(run, FLEET, cloud, lambda _: None, hasty)
+
+
 def test_waiting_has_a_bound_that_names_who_was_waited_for() -> None:
     cloud = Machines()
     run = look(Verb.CREATE, cloud)

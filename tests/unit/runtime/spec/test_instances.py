@@ -68,8 +68,8 @@ def test_azure_is_refused_by_name_and_so_is_an_instance_in_no_cloud() -> None:
     hosts = rented_hosts("aws", AWS)
     for host, cloud in (("gpu-0", "azure"), ("gpu-1", None)):
         hosts[host]["fleet_host"]["cloud"] = cloud
-    for host in hosts.values():
-        host["fleet"]["clouds"] = CLOUDS
+    for variables in hosts.values():
+        variables["fleet"]["clouds"] = CLOUDS
     with pytest.raises(SpecError) as found:
         fleet_of(hosts)
     assert "gpu-0 has an instance, but instances in Azure (azure) are not made yet" in str(
