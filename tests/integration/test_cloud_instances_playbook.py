@@ -1,4 +1,4 @@
-"""Machines from nothing and back: the playbook, the plugin and the commands against an EC2."""
+"""Machines from nothing and back: playbook, plugin and commands, against clouds on loopback."""
 
 import json
 import subprocess
@@ -15,6 +15,9 @@ from runtime.spec.inventory import read_inventory
 from runtime.spec.plan import plans
 from tests.support.aws import IMAGE, Network, StrictEc2, network, serve
 from tests.support.aws_instances import KEY
+from tests.support.gcp.fake import Compute
+from tests.support.gcp.machines import IMAGE as IMAGE_OF_GOOGLE
+from tests.support.gcp.server import serving
 from tests.support.instances import rented_hosts, write_site
 from tests.support.playbooks import Run, play
 
@@ -174,3 +177,30 @@ def test_a_cloud_that_cannot_be_asked_is_an_error_and_not_an_empty_fleet(tmp_pat
     with pytest.raises(SpecError, match=r"EC2 at http://127\.0\.0\.1:1 cannot be reached"):
         read_inventory(path)
     assert play("plan", path).code != 0
+
+
+def test_the_same_playbook_makes_machines_in_googles_cloud(tmp_path: Path) -> None:
+    compute = Compute()
+    key = "admin:ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA"
+    said = {"type": "g2-standard-4", "image": IMAGE_OF_GOOGLE, "disk": 100, "key": key}
+    with serving(compute) as endpoint:
+        hosts = rented_hosts(
+            "gcp",
+            said | {"zone": "europe-west4-a"},
+            row={"endpoint": endpoint},
+            authority=str(tmp_path / "authority"),
+        )
+        path = write_site(tmp_path / "site", hosts)
+        made = play("cloud", path)
+        assert made.code == 0, made.output
+        assert made.count("localhost", "changed") == 2
+        assert {name for _, name in compute.machines} == {
+            "stagefleet-lab-gpu-0",
+            "stagefleet-lab-gpu-1",
+        }
+        fleet = read_inventory(path).fleet
+        assert plans(fleet, {}).keys() == fleet.hosts.keys()
+        again = play("cloud", path, ["-e", "cloud_state=absent", "-e", "cloud_instances=absent"])
+        assert again.code == 0, again.output
+        assert compute.machines == {}
+        assert compute.firewalls == {}
