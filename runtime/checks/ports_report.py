@@ -188,7 +188,7 @@ def _why(fleet: Fleet, row: Row, bad: Try | None, there: Seen | None) -> Why:
         (bad is not None and _open_to_a_stranger(fleet, row, bad))
         or (bad is not None and _leads_elsewhere(row, bad))
         or (there is not None and _nobody_listens(row, there))
-        or (bad is not None and (_wrong_address(row, bad) or _not_mapped(fleet, row, bad)))
+        or (bad is not None and (_wrong_address(fleet, row, bad) or _not_mapped(fleet, row, bad)))
         or (bad is not None and _rejected(fleet, row, bad))
         or _dropped(fleet, row)
     )
@@ -225,12 +225,14 @@ def _nobody_listens(row: Row, there: Seen) -> Why | None:
     return f"nobody listens on {row.host} port {row.port}{reason}", "./fleet service start"
 
 
-def _wrong_address(row: Row, bad: Try) -> Why | None:
+def _wrong_address(fleet: Fleet, row: Row, bad: Try) -> Why | None:
     if bad.state != "unreachable":
         return None
+    # Routers without a way there and firewalls that reject (firewalld does) answer the same.
     return (
-        f"there is no way from {bad.probe.source} to {bad.probe.address}",
-        f"mend addresses or public_ip in fleet_host of {row.host}",
+        f"there is no way from {bad.probe.source} to {bad.probe.address}, or a firewall that "
+        "rejects",
+        f"mend addresses or public_ip in fleet_host of {row.host}; or {_guard(fleet, row)}",
     )
 
 

@@ -21,7 +21,7 @@ from runtime.spec.links import link
 from runtime.spec.openings import openings
 from runtime.spec.sources import source_of
 from tests.lab.conftest import PROMPT, TOKENS
-from tests.support.lab import LabFleet
+from tests.support.lab import LabFleet, checked, tries
 from tests.support.playbooks import Run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -168,6 +168,16 @@ def test_declared_flows_pass_and_no_others_before_and_after_a_reboot(
     holds(deployed, spec, triples)
     assert {host: rules(deployed, host) for host in spec.hosts} == before
     assert deployed.runs_on("gpu-0", "nft", "list", "table", "inet", "alice")
+
+
+def test_every_port_of_guarded_hosts_is_as_declared(deployed: LabFleet) -> None:
+    code, rows = checked(deployed)
+    assert {key: row["cause"] for key, row in rows.items() if row["verdict"] != "ok"} == {}
+    assert code == 0
+    # Those who must not get in have tried: some at every host.
+    kept_out = {host for (host, _), row in rows.items() if tries(row, expected=False)}
+    assert kept_out == set(deployed.fleet.hosts)
+    assert rows["gpu-1", "rpc of stage 1"]["listening"].startswith("python")
 
 
 def test_ipv6_is_guarded_and_neighbours_find_each_other(deployed: LabFleet) -> None:

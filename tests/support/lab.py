@@ -274,3 +274,21 @@ def first_text(asked: subprocess.Popen[str], characters: int) -> str:
         assert more, asked.communicate()
         seen += more
     return seen.decode()
+
+
+def checked(fleet: LabFleet, *arguments: str) -> tuple[int, dict[tuple[str, str], Any]]:
+    """Return how `check-ports` ends, and its rows by host and service."""
+    asked = fleet.stagefleet("check-ports", "-i", str(fleet.inventory), "--json", *arguments)
+    said, problem = asked.communicate(timeout=_ANSWER_SECONDS * 2)
+    assert said, problem
+    rows = json.loads(said)["rows"]
+    return asked.returncode, {(row["host"], row["purpose"]): row for row in rows}
+
+
+def tries(row: dict[str, Any], expected: bool) -> dict[str, str]:
+    """Return how each source got on that should, or should not, get in."""
+    return {
+        each["probe"]["source"]: each["state"]
+        for each in row["tries"]
+        if each["probe"]["expected"] is expected
+    }
