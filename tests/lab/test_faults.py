@@ -88,7 +88,7 @@ def test_a_full_disk_and_a_taken_port_are_named(at_risk: LabFleet, expected: lis
         taken = at_risk.play("site", "-e", "health_timeout_seconds=20")
         fault.release_port(machine, port)
     assert full.code != 0
-    assert "No space left on device" in full.output
+    assert "No space left on device" in full.output, full.output
     assert taken.code != 0
     assert f"port {port} (rpc) is taken by" in taken.output
     at_risk.succeed("site")

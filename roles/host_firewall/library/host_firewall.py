@@ -56,6 +56,8 @@ ARMED = STATE / "armed"
 LOCK = Path("/run/stagefleet-firewall.lock")
 UNDO = "stagefleet-firewall-undo"
 UNITS = Path("/etc/systemd/system")
+# Tools rewrite their files in place, and so would undoing; a full disk would leave half of them.
+NEEDED_BYTES = 8 * 2**20
 # In characters; files of a firewall's configuration are far shorter.
 LONGEST = 2**20
 
@@ -64,8 +66,8 @@ class StepError(Exception):
     """A step, or a tool's own check, has failed; its text is for the operator."""
 
 
-class BusyError(StepError):
-    """Somebody else's change is not confirmed yet."""
+class NotStartedError(StepError):
+    """Nothing was changed: somebody else's change is not confirmed yet, or there is no room."""
 
 
 def main() -> None:
@@ -84,7 +86,7 @@ def main() -> None:
     module.run_command_environ_update = {"LC_ALL": "C", "LANG": "C"}
     try:
         actions[module.params["action"]](module)
-    except StepError as error:
+    except (StepError, OSError) as error:
         module.fail_json(msg=str(error))
 
 
@@ -126,16 +128,17 @@ def apply(module: AnsibleModule) -> None:
     try:
         with locked():
             if ARMED.exists():
-                raise BusyError(
+                raise NotStartedError(
                     "another change of this host's firewall waits to be confirmed; within a minute "
                     "it is confirmed or undone: run this again then. Nothing was changed"
                 )
+            require_room(change["saved"])
             arm(module, change["saved"], module.params["arming"])
             for step in change["steps"]:
                 take(module, step)
-    except BusyError:
+    except NotStartedError:
         raise
-    except StepError as error:
+    except (StepError, OSError) as error:
         problem = undone(module)
         module.fail_json(msg=f"{error}; {problem or 'the firewall is as it was before'}")
     module.exit_json(changed=True, diff=diff)
@@ -176,6 +179,18 @@ def ask(module: AnsibleModule, check: dict[str, Any]) -> None:
             run(module, [word.replace("{directory}", directory) for word in check["command"]])
         except StepError as error:
             raise StepError(f"{error}; nothing was changed") from None
+
+
+def require_room(saved: list[str]) -> None:
+    """Refuse to start where a file might not be written to its end."""
+    for path in (str(STATE), *saved):
+        there = next(parent for parent in Path(path).parents if parent.exists())
+        free = shutil.disk_usage(there).free
+        if free < NEEDED_BYTES:
+            raise NotStartedError(
+                f"No space left on device: {there} has {free // 1024} KiB free, and a change of "
+                f"the firewall needs {NEEDED_BYTES // 1024}. Nothing was changed"
+            )
 
 
 def arm(module: AnsibleModule, saved: list[str], arming: dict[str, str]) -> None:

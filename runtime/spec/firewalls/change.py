@@ -120,7 +120,8 @@ def _script(change: Change) -> str:
 # becomes of the others.
 put_back() {{
   if [ -e "$2" ]; then
-    mkdir -p "$(dirname "$1")" && cp -p "$2" "$1"
+    # As a whole or not at all, whatever the disk has room for.
+    mkdir -p "$(dirname "$1")" && cp -p "$2" "$1.undone" && mv -f "$1.undone" "$1"
   else
     rm -f "$1"
   fi
