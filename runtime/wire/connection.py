@@ -79,10 +79,13 @@ class Connection:
         except TimeoutError:
             self.close()
             raise PeerLostError(
-                f"{self.name} has taken no data for {self._terms.send_seconds:g} s"
+                f"{self.name} has taken no data for {self._terms.send_seconds:g} s",
+                peer_id=self.peer.peer_id,
             ) from None
         except OSError as error:
-            raise PeerLostError(f"the connection to {self.name} broke: {error}") from error
+            raise PeerLostError(
+                f"the connection to {self.name} broke: {error}", peer_id=self.peer.peer_id
+            ) from error
 
     async def receive(self) -> tuple[Message, bytearray]:
         """Return the next message and its body.
@@ -94,7 +97,9 @@ class Connection:
         try:
             return await _read(self._reader, self._terms.max_body_bytes)
         except (OSError, asyncio.IncompleteReadError) as error:
-            raise PeerLostError(f"the connection to {self.name} ended") from error
+            raise PeerLostError(
+                f"the connection to {self.name} ended", peer_id=self.peer.peer_id
+            ) from error
 
     async def refuse(self, error: StagefleetError) -> None:
         """Tell the peer why and close the connection."""

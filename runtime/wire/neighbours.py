@@ -90,7 +90,8 @@ class Neighbours:
                 return await dial(endpoint, peer_id, self._terms, self._connect_seconds)
             except (PeerLostError, IdentityError) as error:
                 failures.append(str(error))
-        raise PeerLostError("; ".join(failures) or f"no address of peer {peer_id} is known")
+        reason = "; ".join(failures) or f"no address of peer {peer_id} is known"
+        raise PeerLostError(reason, peer_id=peer_id)
 
     async def _converse(self, connection: Connection) -> None:
         """Hand on what the peer says until the connection ends."""

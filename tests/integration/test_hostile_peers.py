@@ -105,6 +105,12 @@ def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
     found.stop()
 
 
+def hops(server: ServerInfo, *spans: tuple[int, int]) -> tuple[Hop, ...]:
+    """Return a route that begins at the server and goes on at others that do not exist."""
+    names = [server.peer_id, *(f"Qm{index}" for index in range(1, len(spans)))]
+    return tuple(Hop(name, *span) for name, span in zip(names, spans, strict=True))
+
+
 def opening(server: ServerInfo, client: str, **fields: Any) -> Open:
     terms = Open(
         session=os.urandom(16),
@@ -143,6 +149,63 @@ def test_a_well_behaved_member_gets_a_token(swarm: Swarm) -> None:
     (answer,) = swarm.run(said_to(swarm, terms, step, body=bytes(3 * HIDDEN * 4)))
     assert isinstance(answer, Tokens)
     assert answer.position == 3
+
+
+def test_a_route_may_enter_the_span_in_the_middle(swarm: Swarm) -> None:
+    client = swarm.terms.me.peer_id
+    terms = opening(swarm.server, client, route=hops(swarm.server, (4, 5)))
+    assert swarm.run(kv_of(swarm, terms)) * 3 == swarm.run(
+        kv_of(swarm, opening(swarm.server, client))
+    )
+    step = Step(terms.session, 0, 3, "float32")
+    (answer,) = swarm.run(said_to(swarm, terms, step, body=bytes(3 * HIDDEN * 4)))
+    assert isinstance(answer, Tokens)
+    assert swarm.run(swarm.status()).kv_used_bytes == 0
+
+
+async def kv_of(swarm: Swarm, terms: Open) -> int:
+    """Return how many bytes the server keeps for a session with these terms."""
+    connection = await swarm.dial()
+    await connection.send(terms)
+    assert isinstance((await connection.receive())[0], Opened)
+    used = (await swarm.status()).kv_used_bytes
+    connection.close()
+    async with asyncio.timeout(10):
+        while (await swarm.status()).sessions:
+            await asyncio.sleep(0.01)
+    return used
+
+
+@pytest.mark.parametrize(
+    ("spans", "said"),
+    [
+        ([(3, 3), (3, 5)], "a hop of blocks [3, 3)"),
+        ([(4, 3), (3, 5)], "a hop of blocks [4, 3)"),
+        ([(2, 3), (4, 5)], "begins with block 4 behind one that ends at 3"),
+        ([(2, 4), (3, 5)], "begins with block 3 behind one that ends at 4"),
+        ([(2, 4)], "ends at block 4 of 5"),
+        ([(2, 6)], "ends at block 6 of 5"),
+        ([(2, 5), (5, 6)], "ends at block 6 of 5"),
+        ([(2**31, 2**31)], "a hop of blocks"),
+    ],
+)
+def test_a_route_that_does_not_run_every_block_once_closes_the_connection(
+    swarm: Swarm, spans: list[tuple[int, int]], said: str
+) -> None:
+    route = hops(swarm.server, *spans)
+    terms = opening(swarm.server, swarm.terms.me.peer_id, route=route)
+    (answer,) = swarm.run(said_to(swarm, terms, opened=False))
+    assert isinstance(answer, Refused)
+    assert said in answer.message
+    assert swarm.run(swarm.status()).sessions == 0
+
+
+def test_a_route_passes_through_a_server_once(swarm: Swarm) -> None:
+    route = (*hops(swarm.server, (2, 3), (3, 4)), Hop(swarm.server.peer_id, 4, 5))
+    terms = opening(swarm.server, swarm.terms.me.peer_id, route=route)
+    (answer,) = swarm.run(said_to(swarm, terms, opened=False))
+    assert isinstance(answer, Refused)
+    assert "passes through a server twice" in answer.message
 
 
 @pytest.mark.parametrize(
@@ -186,9 +249,9 @@ def test_impossible_terms_close_the_connection(
 
 def test_terms_that_this_server_cannot_keep_are_declined(swarm: Swarm) -> None:
     server, client = swarm.server, swarm.terms.me.peer_id
-    inside = (Hop(server.peer_id, server.start + 1, server.end),)
     cases: dict[str, dict[str, Any]] = {
-        "with blocks [2, 5)": {"route": inside},
+        f"wants blocks [1, 5) of {server.peer_id}": {"route": hops(server, (1, 5))},
+        "with blocks [2, 5)": {"route": (Hop(client, 2, 5),)},
         "a batch of 9; at most 8": {"padding": (0,) * 9},
         "at most 256 are allowed": {"max_length": 257},
     }
@@ -196,6 +259,8 @@ def test_terms_that_this_server_cannot_keep_are_declined(swarm: Swarm) -> None:
         (answer,) = swarm.run(said_to(swarm, opening(server, client, **fields), opened=False))
         assert isinstance(answer, Failed)
         assert said in answer.message
+        assert answer.peer_id == server.peer_id
+        assert answer.kind == ("MovedError" if "route" in fields else "SessionError")
 
 
 def test_a_full_server_says_so_and_has_room_again_later(swarm: Swarm) -> None:
@@ -259,6 +324,7 @@ def test_steps_of_unknown_sessions_are_declined(swarm: Swarm) -> None:
     body=st.binary(max_size=2000),
     padding=st.lists(st.integers(0, 30), min_size=1, max_size=10),
     max_length=st.integers(1, 300),
+    start=st.integers(0, 6),
 )
 def test_no_open_and_step_takes_the_server_down(
     swarm: Swarm,
@@ -268,10 +334,12 @@ def test_no_open_and_step_takes_the_server_down(
     body: bytes,
     padding: list[int],
     max_length: int,
+    start: int,
 ) -> None:
     terms = opening(
         swarm.server,
         swarm.terms.me.peer_id,
+        route=hops(swarm.server, (start, 5)),
         padding=tuple(padding),
         max_length=max_length,
     )

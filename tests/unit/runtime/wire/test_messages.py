@@ -43,7 +43,14 @@ messages = st.one_of(
         Tokens, st.just(KEY), counts, st.lists(counts, min_size=1, max_size=9).map(tuple), timings
     ),
     st.builds(Close, st.just(KEY)),
-    st.builds(Failed, st.just(KEY), st.text(max_size=60), st.text(max_size=60), counts),
+    st.builds(
+        Failed,
+        st.just(KEY),
+        st.text(max_size=60),
+        st.text(max_size=60),
+        counts,
+        st.text(min_size=1, max_size=60),
+    ),
 )
 
 
