@@ -41,8 +41,6 @@ class Hello(_Message, frozen=True, tag="hello"):
     model_digest: Text
     peer_id: PeerId
     stage: Count
-    start: Count
-    end: Count
 
 
 class Refused(_Message, frozen=True, tag="refused"):

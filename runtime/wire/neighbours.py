@@ -75,6 +75,10 @@ class Neighbours:
             task.add_done_callback(self._tasks.discard)
             return connection
 
+    def latencies(self) -> dict[str, float]:
+        """Return the seconds that a packet takes to each server that has been dialled."""
+        return {peer_id: known.latency for peer_id, known in self._dialled.items()}
+
     async def stop(self) -> None:
         """Close every connection and stop listening."""
         await self._listener.stop()

@@ -39,7 +39,7 @@ from runtime.wire.messages import (
 )
 from runtime.wire.tls import Tls
 from tests.support.models import import_tiny
-from tests.support.swarm import collect, issue, make_fleet, swarm_in_process
+from tests.support.swarm import collect, issue, make_fleet, peer_id_of, swarm_in_process
 
 HIDDEN = 32
 """Of the tiny models."""
@@ -55,12 +55,13 @@ class Swarm:
         self._thread.start()
         self._context = swarm_in_process(root / "fleet", self.model, (2,), kv_cache_mib=1)
         self.client: Client = self.run(self._context.__aenter__())
-        (self.server,) = self.run(self.client.route())
+        (leg,) = self.run(self.client.route())
+        self.server = leg.server
         member = root / "fleet" / "member"
         fleet = make_fleet(root / "fleet", self.model, (2,))
         issue(fleet, member, "member")
         self.terms = Terms(
-            me=Hello("1.0", "test", read_manifest(self.model).digest, _peer_id(member), 9, 0, 0),
+            me=Hello("1.0", "test", read_manifest(self.model).digest, peer_id_of(member), 9),
             tls=Tls(member),
             private_networks=(),
             max_body_bytes=1 << 20,
@@ -90,12 +91,6 @@ class Swarm:
         self.run(self._context.__aexit__(None, None, None))
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
-
-
-def _peer_id(directory: Path) -> str:
-    from runtime.swarm.identity import CERTIFICATE, certificate_peer_id, read_certificate
-
-    return certificate_peer_id(read_certificate(directory / CERTIFICATE))
 
 
 @pytest.fixture(scope="module")

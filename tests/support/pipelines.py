@@ -11,7 +11,10 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from runtime.client.prompts import Tokenizer
 from runtime.client.request import GenerationRequest
+from runtime.engine.options import Sampling
 from runtime.engine.reference import ReferenceEngine, load_engine
+from runtime.engine.sampling import sample
+from runtime.model.manifest import read_manifest
 from runtime.spec.base import Span
 
 
@@ -99,6 +102,22 @@ def generate(
         output_logits=True,
     )
     return found.sequences[:, ids.shape[1] :], list(found.logits)
+
+
+def sampled_ids(
+    model: Path, prompts: tuple[str, ...], new_tokens: int, sampling: Sampling
+) -> list[list[int]]:
+    """Return what the unsplit model draws behind the prompts."""
+    batch = Tokenizer(model).batch(GenerationRequest(prompts=prompts))
+    whole = load_engine(model, Span(start=0, end=read_manifest(model).total_blocks), device="cpu")
+    cache, ids = whole.open(batch.padding), batch.ids
+    found: list[list[int]] = []
+    for _ in range(new_tokens):
+        logits = whole.logits(cache, whole.embed(cache, ids))
+        positions = [cache.length - padding for padding in batch.padding]
+        found.append(sample(logits, sampling, positions))
+        ids = torch.tensor(found[-1]).unsqueeze(1)
+    return [list(row) for row in zip(*found, strict=True)]
 
 
 def greedy_ids(model: Path, prompts: tuple[str, ...], new_tokens: int) -> list[list[int]]:
