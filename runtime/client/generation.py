@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import msgspec
 import structlog
@@ -54,7 +54,7 @@ class Client:
         """
         return (await self._routes.choose(now=now)).legs
 
-    async def generate(self, request: GenerationRequest) -> AsyncIterator[Event]:
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
         """Yield the route, then a token of each sequence at a time, then the whole.
 
         Raises:
