@@ -128,6 +128,8 @@ class Client:
                 self._routes.blame(error, chosen)
                 failures.add(error)
                 log.warning("session not opened", attempt=failures.count, reason=str(error))
+                if failures.count == _ATTEMPTS:
+                    raise
             except BaseException as error:
                 self._end(chosen, session)
                 if isinstance(error, StagefleetError):
@@ -192,9 +194,8 @@ class _Failures:
         self._last = error
 
     def check(self, chosen: Route) -> None:
-        """Raise the last failure, if a route is no better than those before it."""
-        in_vain = self.count >= _ATTEMPTS or self._certain.intersection(chosen.peer_ids)
-        if self._last is not None and in_vain:
+        """Raise the last failure, if a route needs a server that has failed for certain."""
+        if self._last is not None and self._certain.intersection(chosen.peer_ids):
             raise self._last
 
 
