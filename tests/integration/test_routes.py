@@ -126,9 +126,11 @@ async def test_random_covers_of_a_real_model_give_its_tokens(
     seed: int, sample_model: Path, tmp_path: Path
 ) -> None:
     serving = random_cover(Random(seed), 30)
-    plan = prepare_spans(tmp_path, sample_model, len(serving) - 1)
+    plan = prepare_spans(tmp_path, sample_model, len(serving) - 1, announce_period_seconds=5)
+    # Before: it takes long, and nothing else goes on in this process meanwhile.
+    wanted = wanted_of(sample_model)
     async with serving_spans(plan, serving) as (client,):
-        await assert_all_answers_are_right(client, wanted_of(sample_model), serving, 30)
+        await assert_all_answers_are_right(client, wanted, serving, 30)
 
 
 @pytest.mark.parametrize("servers", [1, 3])
