@@ -8,7 +8,9 @@ StagefleetError          runtime.spec.errors: an error that an operator can act 
 ├── WireError            what a peer sent is not what the protocol allows
 │   └── VersionError     a peer speaks another protocol version or serves another model
 ├── SessionError         a session cannot be opened or go on
-│   └── ServerFullError  a server has no room left for the session's keys and values
+│   ├── ServerFullError  a server has no room left for the session's keys and values
+│   ├── MovedError       a server does not have the blocks that a route wants of it
+│   └── NoAnswerError    servers said nothing in time
 ├── RouteError           no chain of servers covers the model's blocks
 ├── PeerLostError        a peer could not be reached or went away
 ├── RequestError         a prompt or a sampling option cannot be served
@@ -22,6 +24,8 @@ __all__ = [
     "DeployError",
     "IdentityError",
     "ModelError",
+    "MovedError",
+    "NoAnswerError",
     "PeerLostError",
     "RequestError",
     "RouteError",
@@ -54,20 +58,42 @@ class VersionError(WireError):
     """A peer speaks another protocol version or serves another model."""
 
 
-class SessionError(StagefleetError):
-    """A session cannot be opened or go on."""
+class _AtServerError(StagefleetError):
+    def __init__(self, message: str, hint: str = "", *, peer_id: str = "") -> None:
+        super().__init__(message, hint)
+        self.peer_id = peer_id
+
+
+class SessionError(_AtServerError):
+    """A session cannot be opened or go on.
+
+    Attributes:
+        peer_id: the server at which it failed; empty if that is not known.
+    """
 
 
 class ServerFullError(SessionError):
     """A server has no room left for the session's keys and values."""
 
 
+class MovedError(SessionError):
+    """A server does not have the blocks that a route wants of it."""
+
+
+class NoAnswerError(SessionError):
+    """Servers said nothing in time."""
+
+
 class RouteError(StagefleetError):
     """No chain of servers covers the model's blocks."""
 
 
-class PeerLostError(StagefleetError):
-    """A peer could not be reached or went away."""
+class PeerLostError(_AtServerError):
+    """A peer could not be reached or went away.
+
+    Attributes:
+        peer_id: the peer; empty if it is not one server.
+    """
 
 
 class RequestError(StagefleetError):

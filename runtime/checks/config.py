@@ -15,12 +15,16 @@ from runtime.spec.stage import StageConfig
 
 @dataclass(frozen=True)
 class Checked:
-    """A configuration that this host can serve."""
+    """A configuration that this host can serve.
+
+    Attributes:
+        span: the blocks that it gives this server; None if the server chooses them.
+    """
 
     config: StageConfig
     identity: Path
     manifest: Manifest
-    span: Span
+    span: Span | None
     max_length: int
 
 
@@ -50,7 +54,7 @@ def checked(config: StageConfig) -> Checked:
         ConfigError: it cannot be served here, or not by this release.
         ModelError: the model directory is missing, damaged or not supported.
     """
-    if config.use_load_balancing:
+    if config.use_load_balancing and config.stage > 0:
         raise ConfigError(
             "use_load_balancing is not served by this release yet",
             hint="give fixed splits, for example --splits 8,16,24",

@@ -77,7 +77,8 @@ def check_config(
     from runtime.checks.config import checked, read_config
 
     found = checked(read_config(path))
-    results.print(f"stage {found.config.stage} serves blocks {found.span} of {found.manifest.name}")
+    blocks = f"blocks {found.span}" if found.span is not None else "blocks of its own choice"
+    results.print(f"stage {found.config.stage} serves {blocks} of {found.manifest.name}")
 
 
 def health(

@@ -2,25 +2,34 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
+import msgspec
 import structlog
 import torch
 
 from runtime.client.progress import Progress
 from runtime.client.prompts import Batch, Tokenizer
 from runtime.client.request import Event, GenerationRequest, HopReport, RouteEvent
-from runtime.client.session import Node, Session, hops, open_session
+from runtime.client.routes import Route, Routes
+from runtime.client.session import Node, Session, new_session
 from runtime.engine.options import Sampling
-from runtime.errors import PeerLostError, RequestError
+from runtime.errors import (
+    MovedError,
+    PeerLostError,
+    RequestError,
+    ServerFullError,
+    SessionError,
+    StagefleetError,
+)
 from runtime.spec.base import Span
-from runtime.swarm.records import ServerInfo
-from runtime.swarm.routing import route
-from runtime.wire.messages import Open
+from runtime.swarm.routing import Leg
+from runtime.wire.messages import Hop, Open
 
 log = structlog.get_logger()
 
 _DEFAULT_NEW_TOKENS = 256
+_ATTEMPTS = 4
 # A seed that nobody chose survives JSON readers that know only doubles.
 _SEED_BITS = 53
 
@@ -32,20 +41,20 @@ class Client:
         """Generate with this node's own span and the servers behind it."""
         self._node = node
         self._tokenizer = tokenizer
+        own = node.worker.engine
+        behind = Span(start=own.span.end, end=own.total_blocks)
+        self._routes = Routes(node.view, behind, node.neighbours.latencies)
         self._closing: set[asyncio.Task[None]] = set()
 
-    async def route(self, *, now: bool = False) -> tuple[ServerInfo, ...]:
-        """Return the servers that a session would pass through behind stage 0.
+    async def route(self, *, now: bool = False) -> tuple[Leg, ...]:
+        """Return the way that a session would take behind stage 0.
 
         Raises:
             RouteError: no chain of servers covers the blocks that stage 0 does not hold.
         """
-        total, own = self._node.checked.manifest.total_blocks, self._node.checked.span
-        if own.end == total:
-            return ()
-        return route(await self._node.view.servers(now=now), Span(start=own.end, end=total))
+        return (await self._routes.choose(now=now)).legs
 
-    async def generate(self, request: GenerationRequest) -> AsyncIterator[Event]:
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
         """Yield the route, then a token of each sequence at a time, then the whole.
 
         Raises:
@@ -60,49 +69,88 @@ class Client:
         sampling = Sampling(
             temperature=request.temperature, top_k=request.top_k, top_p=request.top_p, seed=seed
         )
-        servers, session = await self._open(request, batch, new_tokens, sampling)
+        terms = Open(
+            session=b"",
+            route=(),
+            hop=0,
+            client=self._node.record().peer_id,
+            padding=batch.padding,
+            max_length=batch.ids.shape[1] + new_tokens,
+            sampling=sampling,
+            traced=request.traced,
+        )
+        chosen, session = await self._open(terms)
         try:
             yield RouteEvent(
-                route=tuple(_hop(server) for server in (self._node.record(), *servers)),
+                route=self._report(chosen),
                 direct=session.direct,
                 prompt_tokens=batch.prompt_tokens,
             )
             progress = Progress(request, self._tokenizer, len(batch.padding), new_tokens)
             ids = batch.ids
             while not progress.is_over:
-                chosen = await session.step(ids)
-                yield progress.take(chosen)
-                ids = torch.tensor(chosen, dtype=torch.int64).unsqueeze(1)
+                picked = await session.step(ids)
+                yield progress.take(picked)
+                ids = torch.tensor(picked, dtype=torch.int64).unsqueeze(1)
+            self._routes.praise(chosen)
             yield progress.end(seed, session.trace)
+        except StagefleetError as error:
+            self._routes.blame(error, chosen)
+            raise
         finally:
-            # A request that is cancelled is cancelled at its every await; closing has to go on.
-            closing = asyncio.create_task(session.close())
-            self._closing.add(closing)
-            closing.add_done_callback(self._closing.discard)
+            self._end(chosen, session)
 
-    async def _open(
-        self, request: GenerationRequest, batch: Batch, new_tokens: int, sampling: Sampling
-    ) -> tuple[tuple[ServerInfo, ...], Session]:
-        async def attempt(*, now: bool) -> tuple[tuple[ServerInfo, ...], Session]:
-            servers = await self.route(now=now)
-            terms = Open(
-                session=secrets.token_bytes(16),
-                route=hops(servers),
-                hop=0,
-                client=self._node.record().peer_id,
-                padding=batch.padding,
-                max_length=batch.ids.shape[1] + new_tokens,
-                sampling=sampling,
-                traced=request.traced,
+    async def _open(self, terms: Open) -> tuple[Route, Session]:
+        """Return an open session; other servers are tried where some are lost, full or changed.
+
+        Args:
+            terms: of the session, still without its id and route.
+        """
+        block_kv_bytes = (
+            len(terms.padding) * terms.max_length * self._node.worker.engine.block_kv_bytes
+        )
+        failures = _Failures()
+        while True:
+            chosen = await self._routes.choose(
+                block_kv_bytes, failures.peer_ids, now=failures.count > 0
             )
-            return servers, await open_session(self._node, terms, servers)
+            failures.check(chosen)
+            hops = tuple(Hop(leg.server.peer_id, leg.start, leg.end) for leg in chosen.legs)
+            session = new_session(
+                self._node,
+                msgspec.structs.replace(terms, session=secrets.token_bytes(16), route=hops),
+            )
+            self._routes.take(chosen)
+            try:
+                await session.open()
+            except (PeerLostError, ServerFullError, MovedError) as error:
+                self._end(chosen, session)
+                self._routes.blame(error, chosen)
+                failures.add(error)
+                log.warning("session not opened", attempt=failures.count, reason=str(error))
+                if failures.count == _ATTEMPTS:
+                    raise
+            except BaseException as error:
+                self._end(chosen, session)
+                if isinstance(error, StagefleetError):
+                    self._routes.blame(error, chosen)
+                raise
+            else:
+                return chosen, session
 
-        try:
-            return await attempt(now=False)
-        except PeerLostError as error:
-            # The view may be older than the loss of a server, or than its replacement.
-            log.warning("opening the session once more", reason=str(error))
-            return await attempt(now=True)
+    def _end(self, chosen: Route, session: Session) -> None:
+        """Free a session, here at once and on its servers soon."""
+        self._routes.give_back(chosen)
+        session.free()
+        # A request that is cancelled is cancelled at its every await; closing has to go on.
+        closing = asyncio.create_task(session.close())
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+
+    def _report(self, chosen: Route) -> tuple[HopReport, ...]:
+        own = self._node.record()
+        legs = (Leg(own, own.start, own.end), *chosen.legs)
+        return tuple(_hop(leg) for leg in legs)
 
     def _new_tokens(self, request: GenerationRequest, batch: Batch) -> int:
         """Return how many tokens to generate at most; the context has room for them."""
@@ -128,12 +176,35 @@ class Client:
         return request.max_new_tokens or min(_DEFAULT_NEW_TOKENS, room)
 
 
-def _hop(server: ServerInfo) -> HopReport:
-    address = server.addresses[0]
+class _Failures:
+    """Why a session could not be opened so far, and whether another attempt makes sense."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.peer_ids: set[str] = set()
+        self._last: StagefleetError | None = None
+        # They failed although the directory had just been asked.
+        self._certain: set[str] = set()
+
+    def add(self, error: PeerLostError | SessionError) -> None:
+        self.peer_ids.add(error.peer_id)
+        if self.count > 0:
+            self._certain.add(error.peer_id)
+        self.count += 1
+        self._last = error
+
+    def check(self, chosen: Route) -> None:
+        """Raise the last failure, if a route needs a server that has failed for certain."""
+        if self._last is not None and self._certain.intersection(chosen.peer_ids):
+            raise self._last
+
+
+def _hop(leg: Leg) -> HopReport:
+    server, address = leg.server, leg.server.addresses[0]
     return HopReport(
         stage=server.stage,
-        start=server.start,
-        end=server.end,
+        start=leg.start,
+        end=leg.end,
         peer_id=server.peer_id,
         address=f"{address.host}:{address.rpc_port}",
         throughput=server.throughput,

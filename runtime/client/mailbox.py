@@ -6,7 +6,13 @@ from typing import TypeVar
 import structlog
 
 from runtime import errors
-from runtime.errors import PeerLostError, SessionError, StagefleetError, WireError
+from runtime.errors import (
+    NoAnswerError,
+    PeerLostError,
+    SessionError,
+    StagefleetError,
+    WireError,
+)
 from runtime.wire.connection import Connection
 from runtime.wire.messages import Failed, Hop, Message, Opened, SessionId, Tokens
 
@@ -40,6 +46,7 @@ class Mailbox:
                 PeerLostError(
                     f"the connection to {connection.name} ended",
                     hint="see which stages are down: stagefleet service status --inventory <site>",
+                    peer_id=self._first,
                 )
             )
 
@@ -53,7 +60,7 @@ class Mailbox:
             async with asyncio.timeout(seconds):
                 letter = await self._letters.get()
         except TimeoutError:
-            raise SessionError(f"waited {seconds:g} s for {waited_for}; nothing came") from None
+            raise NoAnswerError(f"waited {seconds:g} s for {waited_for}; nothing came") from None
         if isinstance(letter, StagefleetError):
             raise letter
         if isinstance(letter, Failed):
@@ -103,4 +110,7 @@ def _as_error(failed: Failed) -> StagefleetError:
     """Return what a stage reported as the exception that it was there."""
     kind = getattr(errors, failed.kind, None) if failed.kind in errors.__all__ else None
     error = kind if kind is not None else SessionError
-    return error(f"stage {failed.stage}: {failed.message}")
+    message = f"stage {failed.stage}: {failed.message}"
+    if issubclass(error, SessionError | PeerLostError):
+        return error(message, peer_id=failed.peer_id)
+    return error(message)

@@ -8,14 +8,14 @@ from typing import Protocol
 from torch import Tensor
 
 from runtime.checks.config import Checked
-from runtime.client.mailbox import Mailbox, Mailboxes
+from runtime.client.mailbox import Mailboxes
 from runtime.engine.worker import Slot, Worker
-from runtime.errors import PeerLostError
+from runtime.errors import PeerLostError, SessionError
 from runtime.model.dtype import dtype_name
 from runtime.swarm.records import ServerInfo
 from runtime.swarm.view import View
 from runtime.wire.connection import Connection
-from runtime.wire.messages import Close, Hop, Open, Opened, Step, Timing, Tokens
+from runtime.wire.messages import Close, Open, Opened, Step, Timing, Tokens
 from runtime.wire.neighbours import Neighbours
 from runtime.wire.tensors import tensor_bytes
 
@@ -33,7 +33,7 @@ class Node:
 
 
 class Session(Protocol):
-    """An open session.
+    """A session with room on stage 0; `open` comes first.
 
     Attributes:
         direct: tokens come straight from the last stage, not along the chain.
@@ -43,6 +43,14 @@ class Session(Protocol):
     direct: bool
     trace: list[tuple[Timing, ...]]
 
+    async def open(self) -> None:
+        """Let every server of the route make room.
+
+        Raises:
+            SessionError: a server cannot take it.
+            PeerLostError: a server cannot be reached.
+        """
+
     async def step(self, ids: Tensor) -> tuple[int, ...]:
         """Return the next token of each sequence behind the new token ids `[batch, tokens]`.
 
@@ -51,34 +59,21 @@ class Session(Protocol):
             PeerLostError: a server went away.
         """
 
+    def free(self) -> None:
+        """Free what the session holds here."""
+
     async def close(self) -> None:
-        """Free what the session holds, here and on every server."""
+        """Free what the session holds on every server."""
 
 
-async def open_session(node: Node, terms: Open, servers: tuple[ServerInfo, ...]) -> Session:
-    """Return a session that every server of the route has made room for.
+def new_session(node: Node, terms: Open) -> Session:
+    """Return a session with room on stage 0, which holds all blocks if the route is empty.
 
     Raises:
-        SessionError: a server cannot take it.
-        PeerLostError: a server cannot be reached.
+        ServerFullError: stage 0 has no room.
     """
     slot = node.worker.open(terms.padding, terms.max_length)
-    if not servers:
-        return _Whole(node, terms, slot)
-    mailbox = node.mailboxes.add(terms.session, terms.route)
-    try:
-        first = await node.neighbours.connection(terms.route[0].peer_id)
-        await first.send(terms)
-        config = node.checked.config
-        # Each hop dials the next one, and the last one dials this server.
-        patience = config.connect_timeout_seconds * (len(servers) + 1)
-        stages = ", ".join(str(server.stage) for server in servers)
-        opened = await mailbox.answer(Opened, patience, f"stages {stages} to open a session")
-    except BaseException:
-        node.mailboxes.remove(terms.session)
-        node.worker.close(slot)
-        raise
-    return _Chain(node, terms, slot, first, mailbox, direct=opened.direct)
+    return _Chain(node, terms, slot) if terms.route else _Whole(node, terms, slot)
 
 
 class _Whole:
@@ -89,6 +84,9 @@ class _Whole:
         self.trace: list[tuple[Timing, ...]] = []
         self._node, self._terms, self._slot = node, terms, slot
 
+    async def open(self) -> None:
+        pass
+
     async def step(self, ids: Tensor) -> tuple[int, ...]:
         received = time.monotonic_ns()
         done = await self._node.worker.next_ids_alone(self._slot, ids, self._terms.sampling)
@@ -97,30 +95,39 @@ class _Whole:
             self.trace.append((Timing(0, received, done.started, done.finished, sent),))
         return done.value
 
-    async def close(self) -> None:
+    def free(self) -> None:
         self._node.worker.close(self._slot)
+
+    async def close(self) -> None:
+        pass
 
 
 class _Chain:
-    """Stage 0 holds the first blocks, the servers of the route the others."""
+    """Stage 0 holds the first blocks, or none, the servers of the route the others."""
 
-    def __init__(
-        self,
-        node: Node,
-        terms: Open,
-        slot: Slot,
-        first: Connection,
-        mailbox: Mailbox,
-        *,
-        direct: bool,
-    ) -> None:
-        self.direct = direct
+    def __init__(self, node: Node, terms: Open, slot: Slot) -> None:
+        self.direct = False
         self.trace: list[tuple[Timing, ...]] = []
         self._node, self._terms, self._slot = node, terms, slot
-        self._first, self._mailbox = first, mailbox
+        self._mailbox = node.mailboxes.add(terms.session, terms.route)
+        self._first: Connection | None = None
+        self._answered = time.monotonic_ns()
+
+    async def open(self) -> None:
+        self._first = await self._node.neighbours.connection(self._terms.route[0].peer_id)
+        await self._first.send(self._terms)
+        servers = len(self._terms.route)
+        # Each hop dials the next one, and the last one dials this server.
+        patience = self._node.checked.config.connect_timeout_seconds * (servers + 1)
+        opened = await self._mailbox.answer(
+            Opened, patience, f"{servers} servers to open a session"
+        )
+        self.direct = opened.direct
         self._answered = time.monotonic_ns()
 
     async def step(self, ids: Tensor) -> tuple[int, ...]:
+        if self._first is None:
+            raise SessionError("the session is not open")
         key, position, tokens = self._terms.session, self._slot.length, ids.shape[1]
         done = await self._node.worker.forward_ids(self._slot, ids)
         body = tensor_bytes(done.value)
@@ -134,16 +141,15 @@ class _Chain:
         self._answered = time.monotonic_ns()
         return answer.ids
 
-    async def close(self) -> None:
+    def free(self) -> None:
         self._node.worker.close(self._slot)
         self._node.mailboxes.remove(self._terms.session)
+
+    async def close(self) -> None:
+        if self._first is None:
+            return
         try:
             await self._first.send(Close(self._terms.session))
         except PeerLostError:
             # Whoever still holds the session notices the lost connection too.
             return
-
-
-def hops(servers: tuple[ServerInfo, ...]) -> tuple[Hop, ...]:
-    """Return the route through these servers."""
-    return tuple(Hop(server.peer_id, server.start, server.end) for server in servers)

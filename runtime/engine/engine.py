@@ -14,10 +14,12 @@ class Cache(Protocol):
     Shorter prompts are padded on the left. A row's own position does not count its padding.
 
     Attributes:
+        span: the blocks whose keys and values it holds.
         padding: how many tokens at the start of each row are padding.
         length: tokens per row that the engine has seen, padding included.
     """
 
+    span: Span
     padding: tuple[int, ...]
     length: int
 
@@ -34,16 +36,16 @@ class Cache(Protocol):
 
 
 class Engine(Protocol):
-    """Runs the blocks of one span. Not safe for several threads at once.
+    """Runs the blocks of one span, all of them or some. Not safe for several threads at once.
 
     Attributes:
-        span: the blocks it runs; empty for a stage that only embeds.
+        span: the blocks it has loaded; empty for a stage that only embeds.
         total_blocks: the blocks of the whole model.
         hidden_size: the width of a hidden state.
         vocab_size: the number of token ids.
         dtype: of weights, hidden states and cache.
         device: where it computes; inputs are moved there.
-        kv_bytes_per_token: bytes the cache of one sequence grows by with each token, at most.
+        block_kv_bytes: bytes that one block's keys and values of one token take, at most.
         max_length: tokens a sequence may have, without its padding.
     """
 
@@ -53,14 +55,19 @@ class Engine(Protocol):
     vocab_size: int
     dtype: torch.dtype
     device: torch.device
-    kv_bytes_per_token: int
+    block_kv_bytes: int
     max_length: int
 
-    def open(self, padding: tuple[int, ...]) -> Cache:
+    def open(self, padding: tuple[int, ...], span: Span | None = None) -> Cache:
         """Return an empty cache for one row per entry of `padding`.
 
+        Args:
+            padding: see `Cache`.
+            span: the blocks that the session's steps run through; None: all that are loaded.
+
         Raises:
-            SessionError: there is no row, or a padding is negative.
+            SessionError: there is no row, a padding is negative, or the engine has not loaded a
+                block of the span.
         """
 
     def embed(self, cache: Cache, ids: Tensor) -> Tensor:
@@ -76,12 +83,13 @@ class Engine(Protocol):
             [batch, tokens, hidden].
 
         Raises:
-            SessionError: the engine has no embeddings, or the cache or the shape does not fit.
+            SessionError: the engine has no embeddings, the cache does not begin with its first
+                block, or the cache or the shape does not fit.
             RequestError: an id is not in the vocabulary.
         """
 
     def forward(self, cache: Cache, hidden: Tensor) -> Tensor:
-        """Run the span's blocks over new tokens and remember their keys and values.
+        """Run the cache's blocks over new tokens and remember their keys and values.
 
         Args:
             cache: of this engine.
@@ -95,7 +103,7 @@ class Engine(Protocol):
         """
 
     def logits(self, cache: Cache, hidden: Tensor) -> Tensor:
-        """Run the span's blocks, then the head for the last token of each row.
+        """Run the cache's blocks, then the head for the last token of each row.
 
         Args:
             cache: of this engine.
@@ -105,6 +113,6 @@ class Engine(Protocol):
             float32 [batch, vocab].
 
         Raises:
-            SessionError: the engine has no head, the cache is closed or full, or the shape does
-                not fit.
+            SessionError: the engine has no head, the cache does not end with its last block, is
+                closed or full, or the shape does not fit.
         """

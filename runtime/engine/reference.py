@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedConfig
+from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
 
 from runtime.engine.device import resolve_device
 from runtime.engine.engine import Cache
@@ -16,14 +16,39 @@ from runtime.model.manifest import Manifest
 from runtime.spec.base import Span
 
 
-class ReferenceCache:
-    """See `engine.Cache`; `states` is transformers' own cache, None once closed."""
+class _PartStates(DynamicCache):  # type: ignore[misc]  # transformers ships no types
+    """transformers' cache of blocks that are loaded behind others, and number themselves so."""
 
-    def __init__(self, padding: tuple[int, ...], config: PreTrainedConfig) -> None:
+    def __init__(self, config: PreTrainedConfig, before: int) -> None:
+        super().__init__(config=config)
+        self._before = before
+
+    def update(
+        self, keys: Tensor, values: Tensor, layer_idx: int, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
+        """Remember the keys and values of a block's new tokens, and return those of all tokens."""
+        own = layer_idx - self._before
+        known: tuple[Tensor, Tensor] = super().update(keys, values, own, *args, **kwargs)
+        return known
+
+
+class ReferenceCache:
+    """See `engine.Cache`.
+
+    Attributes:
+        blocks: what its steps run through: a base model without its edges.
+        states: transformers' own cache; None once closed.
+    """
+
+    def __init__(
+        self, span: Span, padding: tuple[int, ...], blocks: PreTrainedModel, states: DynamicCache
+    ) -> None:
+        self.span = span
         self.padding = padding
         self.length = 0
+        self.blocks = blocks
+        self.states: DynamicCache | None = states
         self._padding = torch.tensor(padding).unsqueeze(1)
-        self.states: DynamicCache | None = DynamicCache(config=config)
 
     @property
     def batch(self) -> int:
@@ -74,16 +99,23 @@ class ReferenceEngine:
         self.dtype: torch.dtype = model.config.dtype
         self.device = device
         self.max_length = manifest.max_length
-        self.kv_bytes_per_token = len(span) * _block_kv_bytes(model.config) * self.dtype.itemsize
+        self.block_kv_bytes = _block_kv_numbers(model.config) * self.dtype.itemsize
         self._model = model
 
-    def open(self, padding: tuple[int, ...]) -> ReferenceCache:
+    def open(self, padding: tuple[int, ...], span: Span | None = None) -> ReferenceCache:
         """See `Engine.open`."""
         if not padding or min(padding) < 0:
             raise SessionError(
                 f"a session needs at least one row and no negative padding: {padding}"
             )
-        return ReferenceCache(padding, self._model.config)
+        if span is None or span == self.span:
+            states = DynamicCache(config=self._model.config)
+            return ReferenceCache(self.span, padding, self._model.blocks, states)
+        if not self.span.covers(span):
+            raise SessionError(f"a session wants blocks {span}; loaded are {self.span}")
+        before = span.start - self.span.start
+        blocks = self._model.part(Span(start=before, end=before + len(span)))
+        return ReferenceCache(span, padding, blocks, _PartStates(blocks.config, before))
 
     @torch.inference_mode()
     def embed(self, cache: Cache, ids: Tensor) -> Tensor:
@@ -91,6 +123,8 @@ class ReferenceEngine:
         own = self._usable(cache, ids, 2)
         if self._model.tokens is None:
             raise SessionError(f"the stage of span {self.span} has no embeddings")
+        if own.span.start != self.span.start:
+            raise SessionError(f"a session of blocks {own.span} does not begin with token ids")
         if bool(((ids < 0) | (ids >= self.vocab_size)).any()):
             raise RequestError(f"a token id is not in the vocabulary of {self.vocab_size}")
         hidden: Tensor = self._model.tokens(ids.to(self.device))
@@ -104,9 +138,9 @@ class ReferenceEngine:
         own = self._usable(cache, hidden, 3)
         tokens = hidden.shape[1]
         hidden = hidden.to(self.device, self.dtype)
-        if len(self.span):
+        if len(own.span):
             mask = own.mask(tokens)
-            hidden = self._model.blocks(
+            hidden = own.blocks(
                 inputs_embeds=hidden,
                 attention_mask=None if mask is None else mask.to(self.device),
                 position_ids=own.positions(tokens).to(self.device),
@@ -121,6 +155,8 @@ class ReferenceEngine:
         """See `Engine.logits`."""
         if self._model.head is None:
             raise SessionError(f"the stage of span {self.span} has no head")
+        if cache.span.end != self.span.end:
+            raise SessionError(f"a session of blocks {cache.span} does not end with the head")
         hidden = self.forward(cache, hidden)
         logits: Tensor = self._model.head(inputs_embeds=hidden, logits_to_keep=1).logits
         return logits[:, -1].float()
@@ -186,7 +222,7 @@ def load_engine(
     return ReferenceEngine(manifest, span, model, where)
 
 
-def _block_kv_bytes(config: PreTrainedConfig) -> int:
+def _block_kv_numbers(config: PreTrainedConfig) -> int:
     """Return how many numbers one block keeps of one token: its keys and its values."""
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads

@@ -19,6 +19,7 @@ from runtime.engine.engine import Cache, Engine
 from runtime.engine.options import Sampling
 from runtime.engine.sampling import sample
 from runtime.errors import ServerFullError
+from runtime.spec.base import Span
 
 Result = TypeVar("Result")
 _MIB = 1 << 20
@@ -88,13 +89,20 @@ class Worker:
         """Finish the work that has been started and take no more."""
         self._thread.shutdown(wait=True, cancel_futures=True)
 
-    def open(self, padding: tuple[int, ...], max_length: int) -> Slot:
+    def open(self, padding: tuple[int, ...], max_length: int, span: Span | None = None) -> Slot:
         """Return room for a batch of sequences, one for each entry of `padding`.
+
+        Args:
+            padding: see `Cache`.
+            max_length: positions that each sequence may have.
+            span: the blocks that it runs through; None: all that are loaded.
 
         Raises:
             ServerFullError: the budget does not hold it now.
+            SessionError: a block of the span is not loaded.
         """
-        wanted = len(padding) * max_length * self.engine.kv_bytes_per_token
+        blocks = len(self.engine.span if span is None else span)
+        wanted = len(padding) * max_length * blocks * self.engine.block_kv_bytes
         free = self.kv_total_bytes - self.kv_used_bytes
         if wanted > free:
             raise ServerFullError(
@@ -102,8 +110,9 @@ class Worker:
                 f"values; {free / _MIB:.0f} of {self.kv_total_bytes / _MIB:.0f} MiB are free",
                 hint="try again later, ask for fewer tokens, or raise serving.kv_cache_mib",
             )
+        cache = self.engine.open(padding, span)
         self.kv_used_bytes += wanted
-        return Slot(self.engine.open(padding), padding, max_length, wanted)
+        return Slot(cache, padding, max_length, wanted)
 
     def close(self, slot: Slot) -> None:
         """Free a session's room, after whatever is being computed for it."""

@@ -1,5 +1,6 @@
 """Load one span: transformers' own modules, with this span's tensors and nothing else in memory."""
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ class SpanModel:
         positions: the learned position embedding, if the family has one and this server embeds.
         head: the `...ForCausalLM` whose base model is only the final norm, if this server has the
             head: `inputs_embeds` become logits exactly as in the whole model.
+        block_list: the attribute of `blocks` that lists them.
     """
 
     config: PreTrainedConfig
@@ -35,6 +37,23 @@ class SpanModel:
     tokens: nn.Module | None
     positions: nn.Module | None
     head: PreTrainedModel | None
+    block_list: str
+
+    def part(self, span: Span) -> PreTrainedModel:
+        """Return `blocks` without those outside of `span`, sharing everything with it.
+
+        Its config is that of a model with the part's blocks only. The blocks themselves still name
+        their places in a cache as in `blocks`.
+
+        Args:
+            span: counted from the first block that is loaded.
+        """
+        part = copy.copy(self.blocks)
+        # A copy shares the very dictionary of its children; setting a child would set both's.
+        part.__dict__["_modules"] = dict(self.blocks._modules)
+        setattr(part, self.block_list, getattr(self.blocks, self.block_list)[span.start : span.end])
+        part.config = span_config(self.blocks.config, span)
+        return part
 
 
 class _Normed(NamedTuple):
@@ -122,6 +141,7 @@ def load_span(
         tokens=tokens if embeddings else None,
         positions=positions if embeddings else None,
         head=causal if head else None,
+        block_list=family.blocks,
     )
     for module in (model.blocks, model.tokens, model.head):
         if module is not None:

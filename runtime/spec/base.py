@@ -70,6 +70,10 @@ class Span(Frozen):
         """Return the number of blocks."""
         return self.end - self.start
 
+    def covers(self, other: "Span") -> bool:
+        """Return whether every block of another span is one of this span's."""
+        return self.start <= other.start and other.end <= self.end
+
     def __str__(self) -> str:
         """Return the span in interval notation."""
         return f"[{self.start}, {self.end})"

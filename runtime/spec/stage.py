@@ -214,12 +214,16 @@ class StageConfig(Serving):
             )
         return tuple(found)
 
-    def span(self, total_blocks: int) -> Span:
-        """Return the blocks this stage serves under fixed splits.
+    def span(self, total_blocks: int) -> Span | None:
+        """Return the blocks this stage serves, or None if it chooses them by the swarm's need.
+
+        In balanced mode stage 0 only embeds: it has no block.
 
         Raises:
             ValueError: the splits do not fit a model of `total_blocks` blocks.
         """
+        if self.use_load_balancing:
+            return None if self.stage > 0 else Span(start=0, end=0)
         check_splits(self.splits, total_blocks)
         return stage_spans(self.splits, total_blocks)[self.stage]
 

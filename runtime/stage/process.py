@@ -18,9 +18,11 @@ from runtime.engine.reference import load_engine
 from runtime.engine.worker import Worker
 from runtime.errors import PeerLostError
 from runtime.gateway.api import Gateway
+from runtime.spec.base import Span
 from runtime.stage.lifeline import Lifeline
 from runtime.stage.notify import notify
 from runtime.stage.sessions import StageSessions
+from runtime.stage.source import SpanSource, configured
 from runtime.stage.terms import terms
 from runtime.swarm.directory import Directory
 from runtime.swarm.membership import Membership
@@ -35,14 +37,22 @@ log = structlog.get_logger()
 class Server:
     """One stage's server, from its configuration to its end."""
 
-    def __init__(self, checked: Checked) -> None:
+    def __init__(self, checked: Checked, spans: SpanSource | None = None) -> None:
         """Prepare everything that can fail without touching the network.
 
+        Args:
+            checked: the configuration.
+            spans: says which blocks to serve; None: the configuration does.
+
         Raises:
+            ConfigError: nothing says which blocks to serve.
             IdentityError: a key or certificate is missing, expired or of another fleet.
         """
         config = checked.config
         self._checked = checked
+        self._spans = configured(checked) if spans is None else spans
+        # Until it is known: none.
+        self._span = Span(start=0, end=0)
         self._membership = Membership(checked.identity, config.fleet)
         self._state: State = "joining"
         self._throughput = 0.0
@@ -101,12 +111,13 @@ class Server:
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[Client | None]:
-        """Join the swarm, load the span and serve it; yields the client side at stage 0."""
+        """Join the swarm, get a span, load and serve it; yields the client side at stage 0."""
         config = self._checked.config
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(self._lifeline)
             stack.push_async_callback(self._directory.stop)
             await self._directory.start()
+            self._span = await self._spans.choose()
             await self._directory.announce(self._record())
             worker = await self._load()
             stack.callback(worker.stop)
@@ -118,7 +129,7 @@ class Server:
             log.info(
                 "stage ready",
                 stage=config.stage,
-                blocks=str(self._checked.span),
+                blocks=str(self._span),
                 throughput=f"{self._throughput:.2f} rps",
                 peer_id=self._membership.peer_id,
             )
@@ -150,7 +161,7 @@ class Server:
         return Client(node, Tokenizer(checked.config.model))
 
     async def _load(self) -> Worker:
-        config, span = self._checked.config, self._checked.span
+        config, span = self._checked.config, self._span
         log.info("loading", model=str(config.model), blocks=str(span))
         self._worker = await Worker.load(
             lambda: load_engine(
@@ -159,6 +170,8 @@ class Server:
                 device=config.device,
                 dtype=config.dtype,
                 threads=config.threads,
+                # Whoever has block 0, only the client side turns token ids into hidden states.
+                embeddings=config.stage == 0,
             ),
             config.kv_cache_mib,
         )
@@ -170,10 +183,11 @@ class Server:
         return ServerInfo(
             peer_id=self._membership.peer_id,
             stage=checked.config.stage,
-            start=checked.span.start,
-            end=checked.span.end,
+            start=self._span.start,
+            end=self._span.end,
             state=self._state,
             throughput=self._throughput,
+            kv_bytes=checked.config.kv_cache_mib << 20,
             addresses=tuple(Announced(*address) for address in checked.config.announced_addresses),
             model_digest=checked.manifest.digest,
             total_blocks=checked.manifest.total_blocks,

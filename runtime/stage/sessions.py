@@ -13,11 +13,11 @@ from runtime.engine.worker import Slot, Worker
 from runtime.errors import PeerLostError, SessionError, StagefleetError, WireError
 from runtime.model.dtype import dtype_name
 from runtime.spec.stage import StageConfig
+from runtime.stage.opening import check_opening
 from runtime.wire.connection import Connection
 from runtime.wire.messages import (
     Close,
     Failed,
-    Hop,
     Message,
     Open,
     Opened,
@@ -105,7 +105,9 @@ class StageSessions:
                 # Stage 0 can no longer be reached directly; the chain is still there.
                 session.onward = session.upstream
             elif session.onward is connection:
-                error = PeerLostError(f"the connection to {connection.name} ended")
+                error = PeerLostError(
+                    f"the connection to {connection.name} ended", peer_id=connection.peer.peer_id
+                )
                 await self._fail(session.upstream, key, error)
 
     async def expire_idle(self) -> None:
@@ -116,13 +118,15 @@ class StageSessions:
             now = time.monotonic()
             for key, session in list(self._sessions.items()):
                 if now - session.used > limit and not session.computing:
-                    await self._tell_onward(key, session)
                     error = SessionError(f"the session has been idle for {limit:g} s")
                     await self._fail(session.upstream, key, error)
 
     async def _open(self, connection: Connection, terms: Open) -> None:
-        self._check_terms(terms)
-        slot = self._worker.open(terms.padding, terms.max_length)
+        if terms.session in self._sessions:
+            raise WireError("a session with this id is open already")
+        engine, most = self._worker.engine, self._config.max_batch
+        span = check_opening(terms, self._peer_id, engine, most)
+        slot = self._worker.open(terms.padding, terms.max_length, span)
         session = Session(terms, slot, upstream=connection, onward=connection)
         self._sessions[terms.session] = session
         if not session.is_last:
@@ -134,33 +138,6 @@ class StageSessions:
         session.onward = await self._way_back(connection, terms.client)
         direct = session.onward.peer.peer_id == terms.client
         await session.onward.send(Opened(terms.session, direct=direct))
-
-    def _check_terms(self, terms: Open) -> None:
-        span = self._worker.engine.span
-        if terms.hop >= len(terms.route):
-            raise WireError(f"hop {terms.hop} of a route with {len(terms.route)}")
-        if terms.session in self._sessions:
-            raise WireError("a session with this id is open already")
-        hop = terms.route[terms.hop]
-        if hop != Hop(self._peer_id, span.start, span.end):
-            raise SessionError(
-                f"the route wants blocks [{hop.start}, {hop.end}) of {hop.peer_id}, but this is "
-                f"{self._peer_id} with blocks {span}",
-                hint="the swarm has changed; ask again",
-            )
-        if len(terms.padding) > self._config.max_batch:
-            raise SessionError(
-                f"a batch of {len(terms.padding)}; at most {self._config.max_batch} are allowed",
-                hint="send fewer prompts together, or raise serving.max_batch",
-            )
-        if max(terms.padding) >= terms.max_length:
-            raise WireError("more padding than positions")
-        longest = terms.max_length - min(terms.padding)
-        if longest > self._worker.engine.max_length:
-            raise SessionError(
-                f"{longest} tokens; at most {self._worker.engine.max_length} are allowed",
-                hint="ask for fewer tokens",
-            )
 
     async def _way_back(self, upstream: Connection, client: str) -> Connection:
         """Return the connection for results: straight to stage 0, or else along the chain."""
@@ -263,10 +240,15 @@ class StageSessions:
             log.debug("nobody upstream to tell", message=type(message).__name__)
 
     async def _fail(self, upstream: Connection, key: SessionId, error: StagefleetError) -> None:
-        """End a session and say why, back along the chain."""
-        self._forget(key)
+        """End a session, here and behind, and say why, back along the chain."""
+        session = self._sessions.get(key)
+        if session is not None:
+            self._forget(key)
+            await self._tell_onward(key, session)
         log.warning("session failed", kind=type(error).__name__, reason=str(error))
-        failed = Failed(key, type(error).__name__, str(error)[:4096], self._config.stage)
+        lost = error.peer_id if isinstance(error, PeerLostError) else ""
+        kind, said = type(error).__name__, str(error)[:4096]
+        failed = Failed(key, kind, said, self._config.stage, lost or self._peer_id)
         try:
             await upstream.send(failed)
         except PeerLostError:

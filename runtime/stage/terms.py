@@ -25,8 +25,6 @@ def terms(checked: Checked, membership: Membership) -> Terms:
             model_digest=manifest.digest,
             peer_id=membership.peer_id,
             stage=config.stage,
-            start=checked.span.start,
-            end=checked.span.end,
         ),
         tls=Tls(checked.identity),
         private_networks=config.private_networks,

@@ -27,6 +27,7 @@ class ServerInfo(msgspec.Struct, frozen=True):
         end: the block behind the last one it serves.
         state: whether it can take sessions.
         throughput: decode steps per second that one sequence gets from it, measured at start.
+        kv_bytes: what the keys and values of all its sessions may take together.
         addresses: where it can be found, those of its own networks first, the public one last.
         model_digest: which model it serves.
         total_blocks: how many blocks that model has.
@@ -39,6 +40,7 @@ class ServerInfo(msgspec.Struct, frozen=True):
     end: Annotated[int, Meta(ge=0, le=2**16)]
     state: State
     throughput: Annotated[float, Meta(ge=0, le=1e9)]
+    kv_bytes: Annotated[int, Meta(ge=0, le=2**60)]
     addresses: Annotated[tuple[Announced, ...], Meta(min_length=1, max_length=16)]
     model_digest: Text
     total_blocks: Annotated[int, Meta(ge=1, le=2**16)]

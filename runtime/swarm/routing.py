@@ -1,53 +1,246 @@
-"""Which servers a session passes through: a pure choice over what the directory says."""
+"""Which servers a session passes through: a pure choice over what is known of them.
 
-from collections.abc import Iterable
+Spans may overlap, and a route enters and leaves them where it likes: it is the shortest path over
+pairs of a block and a server, in seconds for one decode step.
+"""
+
+import heapq
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
 
 from runtime.errors import RouteError
 from runtime.spec.base import Span
 from runtime.swarm.records import ServerInfo
 
+HOP_SECONDS: Final = 0.0008
+"""What a hop takes beside computing and the network (docs/reference/benchmarks.md)."""
+UNKNOWN_LATENCY_SECONDS: Final = 0.0002
+"""One way, where nobody has measured: a local network's, so that servers are tried, not shunned."""
+LAST_RESORT_SECONDS: Final = 1e6
+"""Beyond any real path: taken only where no other server has the blocks."""
 
-def route(servers: Iterable[ServerInfo], span: Span) -> tuple[ServerInfo, ...]:
-    """Return a chain of online servers whose spans tile the blocks of `span`, in order.
+# A server that announces no speed still has one.
+_SLOWEST_STEPS = 1e-3
+# Bounds the time for swarms in which fast spans lie inside slow ones by the dozen.
+_SEARCHES = 32
 
-    Every block is run by exactly one server, and every server runs its whole span. Of several
-    servers with the same span the one with the higher throughput is taken, of equals the one with
-    the smaller peer id, so that the choice depends on the records alone.
+# Of each block of the span, the servers that may run it, as indices.
+_Candidates = tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Leg:
+    """The blocks `[start, end)` of a route, and the server that runs them."""
+
+    server: ServerInfo
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Experience:
+    """What stage 0 knows of servers beside their records, each by peer id.
+
+    Attributes:
+        sessions: sessions of its own that are open there.
+        kv_bytes: what these may take for keys and values.
+        latency: seconds one way between it and the server, where that is known.
+        avoided: servers that failed lately; they are taken only where there is no other.
+    """
+
+    sessions: Mapping[str, int] = field(default_factory=dict)
+    kv_bytes: Mapping[str, int] = field(default_factory=dict)
+    latency: Mapping[str, float] = field(default_factory=dict)
+    avoided: frozenset[str] = frozenset()
+
+
+def route(
+    servers: Iterable[ServerInfo],
+    span: Span,
+    experience: Experience | None = None,
+    block_kv_bytes: int = 0,
+) -> tuple[Leg, ...]:
+    """Return the legs of the fastest route that runs every block of `span` once, in order.
+
+    A block takes 1 / (throughput * blocks of the span) seconds on a server, times 1 + the sessions
+    there, so that sessions spread over replicas in proportion to their throughput. A hop takes its
+    latency and what is done at both ends. No server is passed through twice. Servers that failed
+    lately, or that have no room for the session in as many of the blocks as they hold, are taken
+    only where there is no other: the record may be old, and the server has the last word. Of equals
+    the smaller peer id wins, so that the choice depends on the arguments alone.
+
+    Args:
+        servers: the swarm's records, one for each peer id.
+        span: the blocks to run.
+        experience: what stage 0 knows beside the records; None: nothing.
+        block_kv_bytes: what the session takes for keys and values, for each block.
 
     Raises:
         RouteError: which blocks nobody serves.
     """
-    online = [server for server in servers if server.state == "online"]
-    # From the end to the start: the best continuation behind every block from which there is one.
-    behind: dict[int, tuple[ServerInfo, ...]] = {span.end: ()}
-    for start in range(span.end - 1, span.start - 1, -1):
-        candidates = [
-            server
-            for server in online
-            if server.start == start < server.end and server.end in behind
-        ]
-        if candidates:
-            best = min(candidates, key=lambda server: (-server.throughput, server.peer_id))
-            behind[start] = (best, *behind[best.end])
-    if span.start in behind:
-        return behind[span.start]
-    raise RouteError(
-        f"no chain of servers covers blocks {span}: {_explanation(online, span)}",
-        hint="see which stages are down: stagefleet service status --inventory <site>",
+    usable = sorted(
+        (server for server in servers if _can_run_some(server, span)),
+        key=lambda server: server.peer_id,
+    )
+    candidates: _Candidates = tuple(
+        tuple(index for index, server in enumerate(usable) if server.start <= block < server.end)
+        for block in range(span.start, span.end)
+    )
+    missing = [block for block, able in enumerate(candidates, span.start) if not able]
+    if missing:
+        raise RouteError(
+            f"no chain of servers covers blocks {span}: nobody serves {_intervals(missing)}",
+            hint="see which stages are down: stagefleet service status --inventory <site>",
+        )
+    costs = _Costs.of(usable, span, experience or Experience(), block_kv_bytes)
+    path = _best_path(costs, candidates)
+    return tuple(
+        Leg(usable[index], span.start + start, span.start + end)
+        for index, start, end in _runs(path)
     )
 
 
-def _explanation(online: list[ServerInfo], span: Span) -> str:
-    covered = {block for server in online for block in range(server.start, server.end)}
-    missing = [block for block in range(span.start, span.end) if block not in covered]
-    if not missing:
-        return "their spans overlap without tiling"
-    spans = []
-    first = last = missing[0]
-    for block in [*missing[1:], -1]:
-        if block == last + 1:
-            last = block
-            continue
-        spans.append(f"[{first}, {last + 1})")
-        first = last = block
-    return f"nobody serves {', '.join(spans)}"
+def _can_run_some(server: ServerInfo, span: Span) -> bool:
+    """Return whether a server takes sessions and has a block of the span; stage 0s take none."""
+    overlap = max(server.start, span.start) < min(server.end, span.end)
+    return server.state == "online" and server.stage > 0 and overlap
+
+
+@dataclass(frozen=True)
+class _Costs:
+    """Seconds by server index: for a block, to get there from stage 0 or a server, to get back."""
+
+    block: tuple[float, ...]
+    enter: tuple[float, ...]
+    switch: tuple[float, ...]
+    leave: tuple[float, ...]
+
+    @classmethod
+    def of(
+        cls,
+        servers: list[ServerInfo],
+        span: Span,
+        experience: Experience,
+        block_kv_bytes: int,
+    ) -> "_Costs":
+        def block(server: ServerInfo) -> float:
+            blocks_a_second = max(server.throughput, _SLOWEST_STEPS) * (server.end - server.start)
+            return (1 + experience.sessions.get(server.peer_id, 0)) / blocks_a_second
+
+        def to_stage_0(server: ServerInfo) -> float:
+            return experience.latency.get(server.peer_id, UNKNOWN_LATENCY_SECONDS) + HOP_SECONDS
+
+        def last_resort(server: ServerInfo) -> float:
+            blocks = min(server.end, span.end) - max(server.start, span.start)
+            free = server.kv_bytes - experience.kv_bytes.get(server.peer_id, 0)
+            avoided = server.peer_id in experience.avoided or blocks * block_kv_bytes > free
+            return LAST_RESORT_SECONDS if avoided else 0.0
+
+        return cls(
+            block=tuple(block(server) for server in servers),
+            enter=tuple(to_stage_0(server) + last_resort(server) for server in servers),
+            switch=tuple(
+                UNKNOWN_LATENCY_SECONDS + HOP_SECONDS + last_resort(server) for server in servers
+            ),
+            leave=tuple(to_stage_0(server) for server in servers),
+        )
+
+
+def _best_path(costs: _Costs, candidates: _Candidates) -> tuple[int, ...]:
+    """Return the cheapest server for each block such that no server is left and entered again.
+
+    Branch and bound: the cheapest path of all, if it enters a server again, is replaced by the
+    cheapest of each way not to.
+    """
+    if not candidates:
+        return ()
+    order = itertools.count()
+    waiting = [(*_cheapest(costs, candidates), next(order), candidates)]
+    for _ in range(_SEARCHES):
+        _, path, _, candidates = waiting[0]
+        again = _entered_again(path)
+        if again is None:
+            return path
+        heapq.heappop(waiting)
+        for allowed in _ways_out(candidates, *again):
+            if all(allowed):
+                heapq.heappush(waiting, (*_cheapest(costs, allowed), next(order), allowed))
+    return _straightened(waiting[0][1])
+
+
+def _cheapest(costs: _Costs, candidates: _Candidates) -> tuple[float, tuple[int, ...]]:
+    """Return the seconds and the servers of the cheapest path, were it free to enter any again."""
+    # From the end to the start: what is still to come once a block has reached each server, and
+    # where the block behind it runs then.
+    seconds = {server: costs.leave[server] + costs.block[server] for server in candidates[-1]}
+    onward: list[dict[int, int]] = []
+    for able in reversed(candidates[:-1]):
+        best = min(seconds, key=lambda server: (seconds[server] + costs.switch[server], server))
+        switched = seconds[best] + costs.switch[best]
+        there = {
+            server: server if seconds.get(server, math.inf) <= switched else best for server in able
+        }
+        onward.append(there)
+        seconds = {
+            server: costs.block[server] + (seconds[server] if there[server] == server else switched)
+            for server in able
+        }
+    first = min(seconds, key=lambda server: (seconds[server] + costs.enter[server], server))
+    path = [first]
+    for there in reversed(onward):
+        path.append(there[path[-1]])
+    return seconds[first] + costs.enter[first], tuple(path)
+
+
+def _entered_again(path: tuple[int, ...]) -> tuple[int, int, int] | None:
+    """Return a server that is entered again, where it is left, and where it is entered again."""
+    left: dict[int, int] = {}
+    for server, start, end in _runs(path):
+        if server in left:
+            return server, left[server], start
+        left[server] = end - 1
+    return None
+
+
+def _ways_out(candidates: _Candidates, server: int, left: int, again: int) -> Iterator[_Candidates]:
+    """Yield every way not to run block `left` and then, after others, block `again` on a server."""
+
+    def without(able: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(other for other in able if other != server)
+
+    yield (*candidates[:again], *map(without, candidates[again:]))
+    yield (*map(without, candidates[: left + 1]), *candidates[left + 1 :])
+    between = candidates[left : again + 1]
+    if all(server in able for able in between):
+        yield (*candidates[:left], *((server,) for _ in between), *candidates[again + 1 :])
+
+
+def _straightened(path: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the path in which a server that is entered again runs what lies between as well."""
+    while (again := _entered_again(path)) is not None:
+        server, left, entered = again
+        path = (*path[:left], *(server for _ in range(left, entered)), *path[entered:])
+    return path
+
+
+def _runs(path: tuple[int, ...]) -> Iterator[tuple[int, int, int]]:
+    """Yield each server of a path with the places `[start, end)` that it has in it."""
+    start = 0
+    for server, places in itertools.groupby(path):
+        end = start + len(list(places))
+        yield server, start, end
+        start = end
+
+
+def _intervals(blocks: list[int]) -> str:
+    """Return ascending block numbers as half-open intervals."""
+    spans: list[Span] = []
+    for block in blocks:
+        if spans and spans[-1].end == block:
+            spans[-1] = Span(start=spans[-1].start, end=block + 1)
+        else:
+            spans.append(Span(start=block, end=block + 1))
+    return ", ".join(map(str, spans))

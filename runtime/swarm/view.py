@@ -41,10 +41,17 @@ class View:
     async def endpoints(self, peer_id: str) -> tuple[Endpoint, ...]:
         """Return where to dial a server: the plan's choice, then what it announces itself."""
         known = (self._links[peer_id],) if peer_id in self._links else ()
-        announced = tuple(
-            Endpoint(address.host, address.rpc_port)
-            for server in await self.servers()
-            if server.peer_id == peer_id
-            for address in server.addresses
-        )
-        return tuple(dict.fromkeys(known + announced))
+        found = known + _announced(peer_id, await self.servers())
+        if not found:
+            # Whoever asks knows of it; it may have joined since the last look.
+            found = _announced(peer_id, await self.servers(now=True))
+        return tuple(dict.fromkeys(found))
+
+
+def _announced(peer_id: str, servers: tuple[ServerInfo, ...]) -> tuple[Endpoint, ...]:
+    return tuple(
+        Endpoint(address.host, address.rpc_port)
+        for server in servers
+        if server.peer_id == peer_id
+        for address in server.addresses
+    )

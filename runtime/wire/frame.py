@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from runtime.errors import VersionError, WireError
 
-PROTOCOL = 1
+PROTOCOL = 2
 """The version of everything behind the header; another version is refused."""
 
 MAX_META_BYTES = 1 << 20

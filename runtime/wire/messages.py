@@ -41,8 +41,6 @@ class Hello(_Message, frozen=True, tag="hello"):
     model_digest: Text
     peer_id: PeerId
     stage: Count
-    start: Count
-    end: Count
 
 
 class Refused(_Message, frozen=True, tag="refused"):
@@ -52,7 +50,10 @@ class Refused(_Message, frozen=True, tag="refused"):
 
 
 class Hop(msgspec.Struct, frozen=True, array_like=True):
-    """A server of a route and the blocks `[start, end)` that it runs for this session."""
+    """A server of a route and the blocks `[start, end)` that it runs for this session.
+
+    They may be any of those that it has: a route enters and leaves a span where it likes.
+    """
 
     peer_id: PeerId
     start: Count
@@ -62,8 +63,9 @@ class Hop(msgspec.Struct, frozen=True, array_like=True):
 class Open(_Message, frozen=True, tag="open"):
     """Make room for a session.
 
-    `hop` is the receiver's place in `route`. `padding` has an entry for each sequence of the batch:
-    how many of its first positions are left padding.
+    The hops of `route` are different servers and run every block behind stage 0's once, in order,
+    to the end of the model. `hop` is the receiver's place in `route`. `padding` has an entry for
+    each sequence of the batch: how many of its first positions are left padding.
     """
 
     session: SessionId
@@ -119,12 +121,17 @@ class Close(_Message, frozen=True, tag="close"):
 
 
 class Failed(_Message, frozen=True, tag="failed"):
-    """The session cannot go on. `kind` is the name of an exception in `runtime.errors`."""
+    """The session cannot go on.
+
+    `kind` is the name of an exception in `runtime.errors`. `stage` says it; `peer_id` is the server
+    at fault: the same one, or one that it has lost.
+    """
 
     session: SessionId
     kind: Text
     message: Text
     stage: Count
+    peer_id: PeerId
 
 
 class Ask(_Message, frozen=True, tag="ask"):

@@ -75,6 +75,10 @@ class Neighbours:
             task.add_done_callback(self._tasks.discard)
             return connection
 
+    def latencies(self) -> dict[str, float]:
+        """Return the seconds that a packet takes to each server that has been dialled."""
+        return {peer_id: known.latency for peer_id, known in self._dialled.items()}
+
     async def stop(self) -> None:
         """Close every connection and stop listening."""
         await self._listener.stop()
@@ -90,7 +94,8 @@ class Neighbours:
                 return await dial(endpoint, peer_id, self._terms, self._connect_seconds)
             except (PeerLostError, IdentityError) as error:
                 failures.append(str(error))
-        raise PeerLostError("; ".join(failures) or f"no address of peer {peer_id} is known")
+        reason = "; ".join(failures) or f"no address of peer {peer_id} is known"
+        raise PeerLostError(reason, peer_id=peer_id)
 
     async def _converse(self, connection: Connection) -> None:
         """Hand on what the peer says until the connection ends."""

@@ -39,7 +39,7 @@ from runtime.wire.messages import (
 )
 from runtime.wire.tls import Tls
 from tests.support.models import import_tiny
-from tests.support.swarm import collect, issue, make_fleet, swarm_in_process
+from tests.support.swarm import collect, issue, make_fleet, peer_id_of, swarm_in_process
 
 HIDDEN = 32
 """Of the tiny models."""
@@ -55,12 +55,13 @@ class Swarm:
         self._thread.start()
         self._context = swarm_in_process(root / "fleet", self.model, (2,), kv_cache_mib=1)
         self.client: Client = self.run(self._context.__aenter__())
-        (self.server,) = self.run(self.client.route())
+        (leg,) = self.run(self.client.route())
+        self.server = leg.server
         member = root / "fleet" / "member"
         fleet = make_fleet(root / "fleet", self.model, (2,))
         issue(fleet, member, "member")
         self.terms = Terms(
-            me=Hello("1.0", "test", read_manifest(self.model).digest, _peer_id(member), 9, 0, 0),
+            me=Hello("1.0", "test", read_manifest(self.model).digest, peer_id_of(member), 9),
             tls=Tls(member),
             private_networks=(),
             max_body_bytes=1 << 20,
@@ -92,17 +93,17 @@ class Swarm:
         self._thread.join()
 
 
-def _peer_id(directory: Path) -> str:
-    from runtime.swarm.identity import CERTIFICATE, certificate_peer_id, read_certificate
-
-    return certificate_peer_id(read_certificate(directory / CERTIFICATE))
-
-
 @pytest.fixture(scope="module")
 def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
     found = Swarm(tmp_path_factory.mktemp("swarm"))
     yield found
     found.stop()
+
+
+def hops(server: ServerInfo, *spans: tuple[int, int]) -> tuple[Hop, ...]:
+    """Return a route that begins at the server and goes on at others that do not exist."""
+    names = [server.peer_id, *(f"Qm{index}" for index in range(1, len(spans)))]
+    return tuple(Hop(name, *span) for name, span in zip(names, spans, strict=True))
 
 
 def opening(server: ServerInfo, client: str, **fields: Any) -> Open:
@@ -143,6 +144,70 @@ def test_a_well_behaved_member_gets_a_token(swarm: Swarm) -> None:
     (answer,) = swarm.run(said_to(swarm, terms, step, body=bytes(3 * HIDDEN * 4)))
     assert isinstance(answer, Tokens)
     assert answer.position == 3
+
+
+def test_a_route_may_enter_the_span_in_the_middle(swarm: Swarm) -> None:
+    client = swarm.terms.me.peer_id
+    terms = opening(swarm.server, client, route=hops(swarm.server, (4, 5)))
+    assert swarm.run(kv_of(swarm, terms)) * 3 == swarm.run(
+        kv_of(swarm, opening(swarm.server, client))
+    )
+    step = Step(terms.session, 0, 3, "float32")
+    (answer,) = swarm.run(said_to(swarm, terms, step, body=bytes(3 * HIDDEN * 4)))
+    assert isinstance(answer, Tokens)
+    assert swarm.run(swarm.status()).kv_used_bytes == 0
+
+
+async def kv_of(swarm: Swarm, terms: Open) -> int:
+    """Return how many bytes the server keeps for a session with these terms."""
+    connection = await swarm.dial()
+    await connection.send(terms)
+    assert isinstance((await connection.receive())[0], Opened)
+    used = (await swarm.status()).kv_used_bytes
+    connection.close()
+    await until_free(swarm)
+    return used
+
+
+async def until_free(swarm: Swarm, tries: int = 500) -> None:
+    """Wait until the server holds no session."""
+    for _ in range(tries):
+        if (await swarm.status()).kv_used_bytes == 0:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("a session is still there")
+
+
+@pytest.mark.parametrize(
+    ("spans", "said"),
+    [
+        ([(3, 3), (3, 5)], "a hop of blocks [3, 3)"),
+        ([(4, 3), (3, 5)], "a hop of blocks [4, 3)"),
+        ([(2, 3), (4, 5)], "begins with block 4 behind one that ends at 3"),
+        ([(2, 4), (3, 5)], "begins with block 3 behind one that ends at 4"),
+        ([(2, 4)], "ends at block 4 of 5"),
+        ([(2, 6)], "ends at block 6 of 5"),
+        ([(2, 5), (5, 6)], "ends at block 6 of 5"),
+        ([(2**31, 2**31)], "a hop of blocks"),
+    ],
+)
+def test_a_route_that_does_not_run_every_block_once_closes_the_connection(
+    swarm: Swarm, spans: list[tuple[int, int]], said: str
+) -> None:
+    route = hops(swarm.server, *spans)
+    terms = opening(swarm.server, swarm.terms.me.peer_id, route=route)
+    (answer,) = swarm.run(said_to(swarm, terms, opened=False))
+    assert isinstance(answer, Refused)
+    assert said in answer.message
+    assert swarm.run(swarm.status()).sessions == 0
+
+
+def test_a_route_passes_through_a_server_once(swarm: Swarm) -> None:
+    route = (*hops(swarm.server, (2, 3), (3, 4)), Hop(swarm.server.peer_id, 4, 5))
+    terms = opening(swarm.server, swarm.terms.me.peer_id, route=route)
+    (answer,) = swarm.run(said_to(swarm, terms, opened=False))
+    assert isinstance(answer, Refused)
+    assert "passes through a server twice" in answer.message
 
 
 @pytest.mark.parametrize(
@@ -186,9 +251,9 @@ def test_impossible_terms_close_the_connection(
 
 def test_terms_that_this_server_cannot_keep_are_declined(swarm: Swarm) -> None:
     server, client = swarm.server, swarm.terms.me.peer_id
-    inside = (Hop(server.peer_id, server.start + 1, server.end),)
     cases: dict[str, dict[str, Any]] = {
-        "with blocks [2, 5)": {"route": inside},
+        f"wants blocks [1, 5) of {server.peer_id}": {"route": hops(server, (1, 5))},
+        "with blocks [2, 5)": {"route": (Hop(client, 2, 5),)},
         "a batch of 9; at most 8": {"padding": (0,) * 9},
         "at most 256 are allowed": {"max_length": 257},
     }
@@ -196,6 +261,8 @@ def test_terms_that_this_server_cannot_keep_are_declined(swarm: Swarm) -> None:
         (answer,) = swarm.run(said_to(swarm, opening(server, client, **fields), opened=False))
         assert isinstance(answer, Failed)
         assert said in answer.message
+        assert answer.peer_id == server.peer_id
+        assert answer.kind == ("MovedError" if "route" in fields else "SessionError")
 
 
 def test_a_full_server_says_so_and_has_room_again_later(swarm: Swarm) -> None:
@@ -259,6 +326,7 @@ def test_steps_of_unknown_sessions_are_declined(swarm: Swarm) -> None:
     body=st.binary(max_size=2000),
     padding=st.lists(st.integers(0, 30), min_size=1, max_size=10),
     max_length=st.integers(1, 300),
+    start=st.integers(0, 6),
 )
 def test_no_open_and_step_takes_the_server_down(
     swarm: Swarm,
@@ -268,10 +336,12 @@ def test_no_open_and_step_takes_the_server_down(
     body: bytes,
     padding: list[int],
     max_length: int,
+    start: int,
 ) -> None:
     terms = opening(
         swarm.server,
         swarm.terms.me.peer_id,
+        route=hops(swarm.server, (start, 5)),
         padding=tuple(padding),
         max_length=max_length,
     )

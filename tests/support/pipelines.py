@@ -11,7 +11,10 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from runtime.client.prompts import Tokenizer
 from runtime.client.request import GenerationRequest
+from runtime.engine.options import Sampling
 from runtime.engine.reference import ReferenceEngine, load_engine
+from runtime.engine.sampling import sample
+from runtime.model.manifest import read_manifest
 from runtime.spec.base import Span
 
 
@@ -21,19 +24,31 @@ def _engine(directory: Path, start: int, end: int, dtype: str) -> ReferenceEngin
     return load_engine(directory, Span(start=start, end=end), device="cpu", dtype=dtype)
 
 
-class Pipeline:
-    """Engines whose spans tile the model."""
+def tiles(splits: Sequence[int], total: int) -> list[Span]:
+    """Return the spans between these blocks; `splits` may begin with 0 for an empty one."""
+    return [Span(start=start, end=end) for start, end in pairwise((0, *splits, total))]
 
-    def __init__(self, engines: Sequence[ReferenceEngine]) -> None:
+
+class Pipeline:
+    """Engines that together run every block of the model once."""
+
+    def __init__(self, engines: Sequence[ReferenceEngine], spans: Sequence[Span]) -> None:
         self.engines = engines
+        self._spans = spans
 
     @classmethod
     def of(
         cls, directory: Path, splits: Sequence[int], total: int, dtype: str = "auto"
     ) -> "Pipeline":
         """Load one engine per stage; `splits` are the first blocks of stages 1 and on."""
-        bounds = (0, *splits, total)
-        return cls([_engine(directory, start, end, dtype) for start, end in pairwise(bounds)])
+        spans = tiles(splits, total)
+        return cls([_engine(directory, span.start, span.end, dtype) for span in spans], spans)
+
+    @classmethod
+    def over(cls, directory: Path, legs: Sequence[tuple[Span, Span]]) -> "Pipeline":
+        """Load for each leg the first span and run the second, which is part of it."""
+        engines = [_engine(directory, loaded.start, loaded.end, "auto") for loaded, _ in legs]
+        return cls(engines, [run for _, run in legs])
 
     def greedy(
         self, ids: Tensor, padding: tuple[int, ...], steps: int, chunks: Sequence[int] = ()
@@ -46,7 +61,10 @@ class Pipeline:
             steps: how many tokens to generate.
             chunks: where to cut the prompt; each piece but the last only fills the caches.
         """
-        caches = [engine.open(padding) for engine in self.engines]
+        caches = [
+            engine.open(padding, span)
+            for engine, span in zip(self.engines, self._spans, strict=True)
+        ]
         first, last = self.engines[0], self.engines[-1]
         bounds = (0, *chunks, ids.shape[1])
         pieces = [ids[:, start:end] for start, end in pairwise(bounds)]
@@ -84,6 +102,22 @@ def generate(
         output_logits=True,
     )
     return found.sequences[:, ids.shape[1] :], list(found.logits)
+
+
+def sampled_ids(
+    model: Path, prompts: tuple[str, ...], new_tokens: int, sampling: Sampling
+) -> list[list[int]]:
+    """Return what the unsplit model draws behind the prompts."""
+    batch = Tokenizer(model).batch(GenerationRequest(prompts=prompts))
+    whole = load_engine(model, Span(start=0, end=read_manifest(model).total_blocks), device="cpu")
+    cache, ids = whole.open(batch.padding), batch.ids
+    found: list[list[int]] = []
+    for _ in range(new_tokens):
+        logits = whole.logits(cache, whole.embed(cache, ids))
+        positions = [cache.length - padding for padding in batch.padding]
+        found.append(sample(logits, sampling, positions))
+        ids = torch.tensor(found[-1]).unsqueeze(1)
+    return [list(row) for row in zip(*found, strict=True)]
 
 
 def greedy_ids(model: Path, prompts: tuple[str, ...], new_tokens: int) -> list[list[int]]:

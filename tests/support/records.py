@@ -14,6 +14,7 @@ def info(**fields: object) -> ServerInfo:
         end=16,
         state="online",
         throughput=12.5,
+        kv_bytes=1 << 30,
         addresses=(Announced("10.0.0.1", 8002, 8003),),
         model_digest="d",
         total_blocks=30,

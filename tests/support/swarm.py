@@ -9,16 +9,19 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from runtime.client.generation import Client
 from runtime.client.request import EndEvent, Event, GenerationRequest
 from runtime.model.manifest import read_manifest
+from runtime.spec.base import Span
 from runtime.spec.fleet import Fleet
 from runtime.spec.plan import HostPlan, plans
 from runtime.swarm.authority import Authority
+from runtime.swarm.identity import CERTIFICATE, certificate_peer_id, read_certificate
+from runtime.wire.messages import Status
 
 LOOPBACK = "127.0.0.1"
 START_SECONDS = 120
@@ -69,6 +72,11 @@ def issue(fleet: Fleet, directory: Path, server: str) -> None:
     authority.issue(server, directory)
 
 
+def peer_id_of(directory: Path) -> str:
+    """Return the peer id that an identity stands for."""
+    return certificate_peer_id(read_certificate(directory / CERTIFICATE))
+
+
 def prepare(fleet: Fleet) -> HostPlan:
     """Make every identity and write every configuration; return the plan of the one host."""
     authority = Authority(Path(fleet.authority or ""), fleet.name)
@@ -93,18 +101,67 @@ async def swarm_in_process(
 @contextlib.asynccontextmanager
 async def serving_in_process(plan: HostPlan) -> AsyncIterator[Client]:
     """Run every stage of a plan, as its configuration files are now, in this process."""
+    async with serving_spans(plan, {}) as (client,):
+        yield client
+
+
+@contextlib.asynccontextmanager
+async def serving_spans(plan: HostPlan, spans: Mapping[int, Span]) -> AsyncIterator[list[Client]]:
+    """Run every stage of a plan in this process and yield the client sides.
+
+    Args:
+        plan: whose configuration files are read as they are now.
+        spans: what servers serve instead of what their configuration says, by place in the plan.
+    """
     from runtime.checks.config import checked, read_config
     from runtime.stage.process import Server
+    from runtime.stage.source import FixedSpan
 
     configs = [checked(read_config(Path(stage.config_path))) for stage in plan.stages]
     async with contextlib.AsyncExitStack() as stack:
-        serving_now = [Server(config).serving() for config in configs]
-        client, *_ = await asyncio.gather(*(each.__aenter__() for each in serving_now))
+        serving_now = [
+            Server(config, FixedSpan(spans[place]) if place in spans else None).serving()
+            for place, config in enumerate(configs)
+        ]
+        yielded = await asyncio.gather(*(each.__aenter__() for each in serving_now))
         for each in serving_now:
             stack.push_async_exit(each)
-        assert client is not None
-        await wait_for_route(client)
-        yield client
+        clients = [client for client in yielded if client is not None]
+        for client in clients:
+            await wait_for_route(client)
+        yield clients
+
+
+def prepare_spans(root: Path, model: Path, servers: int, **serving: object) -> HostPlan:
+    """Prepare a stage 0 that only embeds and so many servers, whose spans are said later."""
+    plan = prepare(make_fleet(root, model, tuple(range(1, servers + 1)), **serving))
+    change_config(plan, 0, use_load_balancing=True, splits=())
+    return plan
+
+
+def change_config(plan: HostPlan, place: int, **fields: object) -> None:
+    """Change the configuration file of one of a plan's servers."""
+    path = Path(plan.stages[place].config_path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
+async def statuses(plan: HostPlan) -> list[Status]:
+    """Return how each server is, as its health check sees it."""
+    from runtime.checks.config import checked, read_config
+    from runtime.stage.health import status_of
+
+    configs = [read_config(Path(stage.config_path)) for stage in plan.stages]
+    return [await status_of(checked(config), 10) for config in configs]
+
+
+async def is_free(plan: HostPlan, places: slice = slice(None), tries: int = 200) -> bool:
+    """Return whether these servers hold no session any more, after some time at the most."""
+    for _ in range(tries):
+        found = (await statuses(plan))[places]
+        if not any(status.sessions or status.kv_used_bytes for status in found):
+            return True
+        await asyncio.sleep(0.05)
+    return False
 
 
 async def wait_for_route(client: Client) -> None:
@@ -125,6 +182,14 @@ async def collect(client: Client, request: GenerationRequest) -> tuple[list[Even
     end = events[-1]
     assert isinstance(end, EndEvent)
     return events, end
+
+
+def wait_until(holds: Callable[[], object], seconds: float = 60) -> None:
+    """Wait until something holds."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.1)
 
 
 class Processes:

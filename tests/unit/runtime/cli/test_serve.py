@@ -48,6 +48,12 @@ def test_a_good_configuration_is_told_in_one_line(config: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "stage 1 serves blocks [2, 5) of tiny-llama\n")
 
 
+def test_in_balanced_mode_stage_0_has_no_block(config: Path, tmp_path: Path) -> None:
+    balanced = changed(config, tmp_path, stage=0, use_load_balancing=True)
+    done = run("check-config", balanced)
+    assert (done.returncode, done.stdout) == (0, "stage 0 serves blocks [0, 0) of tiny-llama\n")
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [

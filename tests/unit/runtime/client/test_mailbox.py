@@ -4,7 +4,7 @@ from typing import cast
 import pytest
 
 from runtime.client.mailbox import Mailboxes
-from runtime.errors import PeerLostError, ServerFullError, SessionError, WireError
+from runtime.errors import NoAnswerError, PeerLostError, ServerFullError, SessionError, WireError
 from runtime.wire.connection import Connection
 from runtime.wire.messages import Close, Failed, Hop, Opened, Tokens
 
@@ -43,16 +43,17 @@ async def test_only_answers_are_taken(mailboxes: Mailboxes) -> None:
 
 async def test_a_stages_failure_is_raised_as_what_it_was(mailboxes: Mailboxes) -> None:
     mailbox = mailboxes.add(KEY, ROUTE)
-    failed = Failed(KEY, "ServerFullError", "no room", 2)
+    failed = Failed(KEY, "ServerFullError", "no room", 2, "middle")
     await mailboxes.handle(from_peer("first"), failed, bytearray())
-    with pytest.raises(ServerFullError, match="stage 2: no room"):
+    with pytest.raises(ServerFullError, match="stage 2: no room") as caught:
         await mailbox.answer(Tokens, 1, "it")
+    assert caught.value.peer_id == "middle"
 
 
 @pytest.mark.parametrize("kind", ["SystemExit", "StagefleetError.__init__", "", "os"])
 async def test_a_failure_names_no_other_class_than_ours(mailboxes: Mailboxes, kind: str) -> None:
     mailbox = mailboxes.add(KEY, ROUTE)
-    await mailboxes.handle(from_peer("first"), Failed(KEY, kind, "x", 1), bytearray())
+    await mailboxes.handle(from_peer("first"), Failed(KEY, kind, "x", 1, "last"), bytearray())
     with pytest.raises(SessionError):
         await mailbox.answer(Tokens, 1, "it")
 
@@ -61,13 +62,14 @@ async def test_a_lost_first_hop_ends_the_wait(mailboxes: Mailboxes) -> None:
     mailbox = mailboxes.add(KEY, ROUTE)
     await mailboxes.lost(from_peer("last"))
     await mailboxes.lost(from_peer("first"))
-    with pytest.raises(PeerLostError, match="the connection to first ended"):
+    with pytest.raises(PeerLostError, match="the connection to first ended") as caught:
         await mailbox.answer(Tokens, 1, "it")
+    assert caught.value.peer_id == "first"
 
 
 async def test_a_wait_says_what_it_waited_for(mailboxes: Mailboxes) -> None:
     mailbox = mailboxes.add(KEY, ROUTE)
-    with pytest.raises(SessionError, match=r"waited 0\.01 s for the next token"):
+    with pytest.raises(NoAnswerError, match=r"waited 0\.01 s for the next token"):
         await mailbox.answer(Tokens, 0.01, "the next token")
 
 

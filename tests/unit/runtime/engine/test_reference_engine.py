@@ -15,7 +15,7 @@ from runtime.errors import ModelError, RequestError, SessionError
 from runtime.model.architecture import SUPPORTED
 from runtime.spec.base import Span
 from tests.support.models import BLOCKS, BYTES, VOCABULARY, import_tiny
-from tests.support.pipelines import Pipeline, generate
+from tests.support.pipelines import Pipeline, generate, tiles
 
 Whole = tuple[PreTrainedModel, Path]
 
@@ -71,6 +71,17 @@ def splits(draw: st.DrawFn) -> tuple[int, ...]:
     return tuple(sorted(draw(st.sets(st.integers(0, BLOCKS - 1), max_size=4))))
 
 
+@st.composite
+def covers(draw: st.DrawFn) -> list[tuple[Span, Span]]:
+    """Draw servers whose spans overlap, and which blocks each of them runs."""
+
+    def loaded(run: Span) -> Span:
+        start = draw(st.integers(0, run.start))
+        return Span(start=start, end=draw(st.integers(run.end, BLOCKS)))
+
+    return [(loaded(run), run) for run in tiles(draw(splits()), BLOCKS)]
+
+
 @settings(
     max_examples=10,
     deadline=None,
@@ -92,6 +103,60 @@ def test_any_split_gives_the_whole_models_logits(
     for step, (got, want) in enumerate(zip(logits, wanted, strict=True)):
         assert got.dtype is torch.float32
         assert torch.equal(got, want), f"step {step}"
+
+
+@settings(
+    max_examples=10,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(legs=covers(), prompt=prompts(), steps=st.integers(1, 10))
+def test_any_way_through_overlapping_spans_gives_the_whole_models_logits(
+    whole: Whole,
+    legs: list[tuple[Span, Span]],
+    prompt: tuple[torch.Tensor, tuple[int, ...]],
+    steps: int,
+) -> None:
+    model, directory = whole
+    ids, padding = prompt
+    wanted_tokens, wanted = generate(model, ids, padding, steps)
+    tokens, logits = Pipeline.over(directory, legs).greedy(ids, padding, steps)
+    assert torch.equal(tokens, wanted_tokens)
+    assert all(torch.equal(got, want) for got, want in zip(logits, wanted, strict=True))
+
+
+def test_sessions_of_different_blocks_share_one_engine(whole: Whole) -> None:
+    """Their steps alternate, and each session's cache holds its own blocks only."""
+    _, directory = whole
+    engine = load_engine(directory, Span(start=1, end=BLOCKS), device="cpu")
+    runs = [Span(start=1, end=2), Span(start=2, end=4), Span(start=1, end=5)]
+    apart = [load_engine(directory, run, device="cpu", head=False) for run in runs]
+    caches = [engine.open((0, 3), run) for run in runs]
+    theirs = [one.open((0, 3)) for one in apart]
+    hidden = torch.randn(2, 9, engine.hidden_size, generator=torch.Generator().manual_seed(1))
+    for piece in (hidden, hidden[:, :1], hidden[:, 1:2]):
+        for run, cache, one, other in zip(runs, caches, apart, theirs, strict=True):
+            assert torch.equal(engine.forward(cache, piece), one.forward(other, piece))
+            assert cache.nbytes == other.nbytes > 0
+            assert cache.nbytes <= 2 * 11 * len(run) * engine.block_kv_bytes
+
+
+def test_a_session_begins_and_ends_where_its_blocks_do(llama: Whole) -> None:
+    _, directory = llama
+    engine = load_engine(directory, Span(start=0, end=BLOCKS), device="cpu")
+    hidden = torch.zeros(1, 1, 32)
+    with pytest.raises(SessionError, match=r"blocks \[0, 4\) does not end with the head"):
+        engine.logits(engine.open((0,), Span(start=0, end=4)), hidden)
+    with pytest.raises(SessionError, match=r"blocks \[1, 5\) does not begin with token ids"):
+        engine.embed(engine.open((0,), Span(start=1, end=5)), torch.zeros(1, 1, dtype=torch.long))
+    part = load_engine(directory, Span(start=1, end=3), device="cpu")
+    for start, end in ((0, 2), (2, 4), (3, 5)):
+        with pytest.raises(SessionError, match=r"loaded are \[1, 3\)"):
+            part.open((0,), Span(start=start, end=end))
+    nothing = part.open((0,), Span(start=2, end=2))
+    assert torch.equal(part.forward(nothing, hidden), hidden)
+    assert nothing.nbytes == 0
 
 
 def test_a_prompt_in_chunks_gives_the_same_tokens(whole: Whole) -> None:
@@ -121,9 +186,9 @@ def test_the_cache_grows_as_announced(whole: Whole) -> None:
     assert cache.nbytes == 0
     engine.forward(cache, torch.randn(2, 4, engine.hidden_size))
     assert cache.length == 4
-    assert cache.nbytes == 2 * 4 * engine.kv_bytes_per_token
+    assert cache.nbytes == 2 * 4 * 3 * engine.block_kv_bytes
     engine.forward(cache, torch.randn(2, 30, engine.hidden_size))
-    assert cache.nbytes <= 2 * 34 * engine.kv_bytes_per_token  # sliding windows forget
+    assert cache.nbytes <= 2 * 34 * 3 * engine.block_kv_bytes  # sliding windows forget
     cache.close()
     cache.close()
     assert cache.nbytes == 0
@@ -161,7 +226,7 @@ def test_edges_can_be_apart_from_the_blocks(llama: Whole) -> None:
     hidden = blocks.forward(theirs, edges.embed(own, ids))
     logits = edges.logits(own, hidden)
     assert torch.equal(logits, generate(model, ids, (0,), 1)[1][0])
-    assert edges.kv_bytes_per_token == 0
+    assert own.nbytes == 0
     with pytest.raises(SessionError, match="no head"):
         blocks.logits(theirs, hidden)
     with pytest.raises(SessionError, match="no embeddings"):
@@ -186,7 +251,7 @@ def test_an_engine_says_what_it_is(llama: Whole) -> None:
     assert (engine.total_blocks, engine.hidden_size) == (BLOCKS, 32)
     assert (engine.vocab_size, engine.max_length) == (VOCABULARY, 256)
     assert (engine.dtype, engine.device) == (torch.float32, torch.device("cpu"))
-    assert engine.kv_bytes_per_token == 2 * 2 * 2 * 8 * 4  # blocks, k and v, heads, width, bytes
+    assert engine.block_kv_bytes == 2 * 2 * 8 * 4  # k and v, heads, width, bytes
 
 
 def test_threads_are_set_for_the_process(llama: Whole) -> None:

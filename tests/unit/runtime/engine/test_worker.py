@@ -11,17 +11,19 @@ from torch import Tensor
 from runtime.engine import worker as module
 from runtime.engine.engine import Cache
 from runtime.engine.worker import Worker
-from runtime.errors import ServerFullError
+from runtime.errors import ServerFullError, SessionError
 from runtime.spec.base import Span
 
 HIDDEN = 4
+BLOCK = Span(start=2, end=3)
 MS = 1_000_000
 
 
 class Room:
     """The cache of `Recorder`."""
 
-    def __init__(self, padding: tuple[int, ...], gate: threading.Event) -> None:
+    def __init__(self, span: Span, padding: tuple[int, ...], gate: threading.Event) -> None:
+        self.span = span
         self.padding, self.length, self.batch, self.nbytes = padding, 0, len(padding), 0
         self.gate = gate
 
@@ -33,9 +35,9 @@ class Room:
 class Recorder:
     """An engine that notes in which thread it ran; each step takes `step_ms` on its own clock."""
 
-    span, total_blocks, hidden_size, vocab_size = Span(start=0, end=1), 1, HIDDEN, 8
+    span, total_blocks, hidden_size, vocab_size = Span(start=2, end=6), 6, HIDDEN, 8
     dtype, device = torch.float32, torch.device("cpu")
-    kv_bytes_per_token, max_length = 1 << 10, 64
+    block_kv_bytes, max_length = 1 << 10, 64
 
     def __init__(self) -> None:
         self.now, self.step_ms = 0, 1
@@ -47,9 +49,11 @@ class Recorder:
         """Stand in for `time`."""
         return self.now
 
-    def open(self, padding: tuple[int, ...]) -> Room:
-        """Return a cache."""
-        return Room(padding, self.gate)
+    def open(self, padding: tuple[int, ...], span: Span | None = None) -> Room:
+        """Return a cache, but not of blocks that it does not have."""
+        if span is not None and not self.span.covers(span):
+            raise SessionError("not loaded")
+        return Room(span or self.span, padding, self.gate)
 
     def embed(self, cache: Cache, ids: Tensor) -> Tensor:
         """Return one hidden state for each id."""
@@ -190,11 +194,22 @@ async def test_the_loop_computes_with_as_many_threads_as_the_engine_asked_for(
 
 
 async def test_sessions_share_the_budget_and_give_back_what_they_took(worker: Worker) -> None:
-    slots = [worker.open((0,), 512), worker.open((0, 3), 256)]
+    slots = [worker.open((0,), 128), worker.open((0, 3), 64)]
     assert worker.kv_used_bytes == worker.kv_total_bytes == 1 << 20
     with pytest.raises(ServerFullError, match=r"need 0 MiB for keys and values; 0 of 1 MiB"):
         worker.open((0,), 1)
     for slot in slots:
         worker.close(slot)
     assert worker.kv_used_bytes == 0
-    assert worker.open((0,), 1).reserved_bytes == 1 << 10
+    assert worker.open((0,), 1).reserved_bytes == 4 << 10
+
+
+async def test_a_session_takes_room_for_the_blocks_that_it_runs_through(worker: Worker) -> None:
+    slots = [worker.open((0,), 256, Span(start=3, end=6)), worker.open((0,), 256, BLOCK)]
+    assert [slot.reserved_bytes for slot in slots] == [768 << 10, 256 << 10]
+    assert slots[1].cache.span == BLOCK
+    assert worker.open((0,), 9999, Span(start=3, end=3)).reserved_bytes == 0
+    worker.close(slots[0])
+    with pytest.raises(SessionError):
+        worker.open((0,), 1, Span(start=1, end=3))
+    assert worker.kv_used_bytes == 256 << 10

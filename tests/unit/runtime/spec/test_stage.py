@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from runtime.spec.base import Span
 from runtime.spec.stage import StageConfig, check_splits, stage_spans
 
 
@@ -92,6 +93,13 @@ def test_splits_are_read_from_a_list_and_from_a_command_line() -> None:
     text = json.dumps({"model": "/m", "stage": 0, "splits": [3, 5]})
     assert StageConfig.model_validate_json(text).splits == (3, 5)
     assert config(splits="8,16,24", stage=3).splits == (8, 16, 24)
+
+
+def test_splits_give_each_stage_its_span_and_balanced_mode_stage_0_none() -> None:
+    assert config(splits=(3, 5), stage=1).span(8) == Span(start=3, end=5)
+    assert config(splits=(3, 5), stage=2).span(8) == Span(start=5, end=8)
+    assert config(splits=(3, 5), stage=0, use_load_balancing=True).span(8) == Span(start=0, end=0)
+    assert config(stage=1, use_load_balancing=True, num_blocks=2).span(8) is None
 
 
 def test_paths_keep_their_tilde_until_the_server_reads_them() -> None:

@@ -19,6 +19,8 @@ def test_a_record_survives_the_dht() -> None:
         {"throughput": -1.0},
         {"throughput": 1e12},
         {"throughput": float("nan")},
+        {"kv_bytes": -1},
+        {"kv_bytes": 2**61},
         {"addresses": ()},
         {"addresses": (Announced("h", 0, 1),)},
         {"peer_id": "x" * 300},

@@ -49,3 +49,12 @@ async def test_the_directory_is_asked_once_in_a_while_or_when_it_matters() -> No
     assert looks.count == 1
     await view.servers(now=True)
     assert looks.count == 2
+
+
+async def test_a_server_that_has_just_joined_is_found() -> None:
+    looks = Looks(info())
+    view = View(CONFIG, looks)
+    await view.servers()
+    looks.servers = (info(), info(peer_id="QmNew", addresses=(Announced("10.0.0.7", 1, 2),)))
+    assert await view.endpoints("QmNew") == (Endpoint("10.0.0.7", 2),)
+    assert looks.count == 2

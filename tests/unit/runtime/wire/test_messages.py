@@ -25,7 +25,7 @@ counts = st.integers(0, 2**31)
 hops = st.builds(Hop, st.text(min_size=1, max_size=60), counts, counts)
 timings = st.lists(st.builds(Timing, *[st.integers(0, 2**60)] * 5), max_size=3).map(tuple)
 messages = st.one_of(
-    st.builds(Hello, *[st.text(max_size=60)] * 3, st.text(min_size=1), counts, counts, counts),
+    st.builds(Hello, *[st.text(max_size=60)] * 3, st.text(min_size=1), counts),
     st.builds(
         Open,
         session=st.just(KEY),
@@ -43,7 +43,14 @@ messages = st.one_of(
         Tokens, st.just(KEY), counts, st.lists(counts, min_size=1, max_size=9).map(tuple), timings
     ),
     st.builds(Close, st.just(KEY)),
-    st.builds(Failed, st.just(KEY), st.text(max_size=60), st.text(max_size=60), counts),
+    st.builds(
+        Failed,
+        st.just(KEY),
+        st.text(max_size=60),
+        st.text(max_size=60),
+        counts,
+        st.text(min_size=1, max_size=60),
+    ),
 )
 
 

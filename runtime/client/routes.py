@@ -1,0 +1,108 @@
+"""The routes of stage 0's sessions: what the swarm says of servers, and what stage 0 has seen."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass
+
+from runtime.errors import NoAnswerError, PeerLostError, StagefleetError
+from runtime.spec.base import Span
+from runtime.swarm.bans import Bans
+from runtime.swarm.routing import Experience, Leg, route
+from runtime.swarm.view import View
+
+
+@dataclass(frozen=True)
+class Route:
+    """The legs of one session, and the bytes that it takes on each for keys and values."""
+
+    legs: tuple[Leg, ...]
+    block_kv_bytes: int
+
+    @property
+    def peer_ids(self) -> tuple[str, ...]:
+        """The servers, in order."""
+        return tuple(leg.server.peer_id for leg in self.legs)
+
+
+class Routes:
+    """Chooses servers for sessions, and keeps count of the sessions that are open on each."""
+
+    def __init__(
+        self, view: View, span: Span, latencies: Callable[[], Mapping[str, float]]
+    ) -> None:
+        """Start without a session.
+
+        Args:
+            view: the swarm's records.
+            span: the blocks behind stage 0's own.
+            latencies: seconds one way to the servers to which that is known.
+        """
+        self._view = view
+        self._span = span
+        self._latencies = latencies
+        self._bans = Bans(time.monotonic)
+        self._sessions: Counter[str] = Counter()
+        self._kv_bytes: Counter[str] = Counter()
+
+    async def choose(
+        self, block_kv_bytes: int = 0, avoided: Set[str] = frozenset(), *, now: bool = False
+    ) -> Route:
+        """Return the fastest route for one more session.
+
+        Args:
+            block_kv_bytes: what it takes for keys and values, for each block.
+            avoided: servers to avoid besides those that are banned.
+            now: look into the directory first.
+
+        Raises:
+            RouteError: the pipeline is not complete.
+            PeerLostError: discovery does not answer.
+        """
+        servers = await self._view.servers(now=now) if len(self._span) else ()
+        experience = Experience(
+            sessions=self._sessions,
+            kv_bytes=self._kv_bytes,
+            latency=self._latencies(),
+            avoided=self._bans.banned() | avoided,
+        )
+        legs = route(servers, self._span, experience, block_kv_bytes)
+        return Route(legs, block_kv_bytes)
+
+    def take(self, chosen: Route) -> None:
+        """Count a session on its servers."""
+        for leg in chosen.legs:
+            self._sessions[leg.server.peer_id] += 1
+            self._kv_bytes[leg.server.peer_id] += _kv_bytes(chosen, leg)
+
+    def give_back(self, chosen: Route) -> None:
+        """Count a session no more."""
+        for leg in chosen.legs:
+            peer_id = leg.server.peer_id
+            self._sessions[peer_id] -= 1
+            self._kv_bytes[peer_id] -= _kv_bytes(chosen, leg)
+            if not self._sessions[peer_id]:
+                del self._sessions[peer_id], self._kv_bytes[peer_id]
+
+    def blame(self, error: StagefleetError, chosen: Route) -> None:
+        """Ban the servers of a route that were lost or said nothing; others did what they should.
+
+        Nobody knows which server of a route keeps silent, so all are avoided for a while.
+        """
+        if isinstance(error, NoAnswerError):
+            at_fault: tuple[str, ...] = chosen.peer_ids
+        elif isinstance(error, PeerLostError) and error.peer_id in chosen.peer_ids:
+            at_fault = (error.peer_id,)
+        else:
+            return
+        for peer_id in at_fault:
+            self._bans.blame(peer_id)
+
+    def praise(self, chosen: Route) -> None:
+        """Forgive the servers of a route that has served a session to its end."""
+        for peer_id in chosen.peer_ids:
+            self._bans.forgive(peer_id)
+
+
+def _kv_bytes(chosen: Route, leg: Leg) -> int:
+    return (leg.end - leg.start) * chosen.block_kv_bytes

@@ -1,0 +1,109 @@
+"""Stage 0's own count of sessions, and whom it avoids."""
+
+from pathlib import Path
+
+import pytest
+
+from runtime.client.routes import Route, Routes
+from runtime.errors import (
+    MovedError,
+    NoAnswerError,
+    PeerLostError,
+    RouteError,
+    ServerFullError,
+    StagefleetError,
+)
+from runtime.spec.base import Span
+from runtime.spec.stage import StageConfig
+from runtime.swarm.records import ServerInfo
+from runtime.swarm.view import View
+from tests.support.records import info
+
+CONFIG = StageConfig(model=Path("/m"), stage=0)
+
+
+def server(peer_id: str, start: int = 0, end: int = 4, **fields: object) -> ServerInfo:
+    return info(**{"peer_id": peer_id, "start": start, "end": end, "kv_bytes": 100} | fields)
+
+
+def routes_over(*servers: ServerInfo, end: int = 4) -> Routes:
+    async def look() -> tuple[ServerInfo, ...]:
+        return servers
+
+    return Routes(View(CONFIG, look), Span(start=0, end=end), dict)
+
+
+async def taken(routes: Routes, block_kv_bytes: int = 0) -> Route:
+    """Return the route of one more session, which stays open."""
+    chosen = await routes.choose(block_kv_bytes)
+    routes.take(chosen)
+    return chosen
+
+
+async def test_open_sessions_spread_and_ended_ones_no_longer_count() -> None:
+    routes = routes_over(server("a", throughput=20.0), server("b", throughput=10.0))
+    found = [await taken(routes) for _ in range(6)]
+    assert sorted(one.peer_ids[0] for one in found) == ["a"] * 4 + ["b"] * 2
+    for one in found:
+        routes.give_back(one)
+    assert [(await taken(routes)).peer_ids for _ in range(3)] == [("a",), ("a",), ("b",)]
+
+
+async def test_a_session_goes_where_the_others_leave_room() -> None:
+    routes = routes_over(server("a", throughput=1000.0), server("b", throughput=1.0))
+    first = await taken(routes, block_kv_bytes=20)
+    assert first.peer_ids == ("a",)
+    assert (await taken(routes, block_kv_bytes=20)).peer_ids == ("b",)
+    assert (await taken(routes, block_kv_bytes=5)).peer_ids == ("a",)
+    routes.give_back(first)
+    assert (await taken(routes, block_kv_bytes=20)).peer_ids == ("a",)
+    # Where nobody has room by this count, the servers themselves are asked.
+    assert (await routes.choose(block_kv_bytes=200)).peer_ids in {("a",), ("b",)}
+
+
+@pytest.mark.parametrize(
+    ("error", "avoided"),
+    [
+        (PeerLostError("gone", peer_id="a"), {"a"}),
+        (PeerLostError("gone", peer_id="c"), {"c"}),
+        (NoAnswerError("nothing came"), {"a", "c"}),
+        (PeerLostError("gone", peer_id="stranger"), set()),
+        (PeerLostError("gone"), set()),
+        (ServerFullError("full", peer_id="a"), set()),
+        (MovedError("moved", peer_id="a"), set()),
+    ],
+)
+async def test_who_is_lost_or_silent_is_avoided_until_it_serves_a_session_to_its_end(
+    error: StagefleetError, avoided: set[str]
+) -> None:
+    routes = routes_over(
+        server("a", 0, 2), server("b", 0, 2, throughput=1.0), server("c", 2), server("d", 2)
+    )
+    chosen = await routes.choose()
+    assert chosen.peer_ids == ("a", "c")
+    routes.blame(error, chosen)
+    others = {"a": "b", "c": "d"}
+    wanted = tuple(others[one] if one in avoided else one for one in chosen.peer_ids)
+    assert (await routes.choose()).peer_ids == wanted
+    routes.praise(chosen)
+    assert (await routes.choose()).peer_ids == chosen.peer_ids
+
+
+async def test_the_only_server_is_asked_again_though_it_failed() -> None:
+    routes = routes_over(server("a"))
+    chosen = await routes.choose()
+    routes.blame(PeerLostError("gone", peer_id="a"), chosen)
+    assert (await routes.choose(avoided={"a"})).peer_ids == ("a",)
+
+
+async def test_stage_0_with_all_blocks_needs_no_directory() -> None:
+    async def look() -> tuple[ServerInfo, ...]:
+        raise PeerLostError("discovery is gone")
+
+    routes = Routes(View(CONFIG, look), Span(start=4, end=4), dict)
+    assert await routes.choose() == Route((), 0)
+
+
+async def test_what_is_missing_is_said() -> None:
+    with pytest.raises(RouteError, match=r"nobody serves \[2, 4\)"):
+        await routes_over(server("a", 0, 2)).choose()
