@@ -7,6 +7,11 @@ from typing import Final
 
 import pytest
 import uvloop
+from hypothesis import settings
+
+# Tests assert behaviour, not timing.
+settings.register_profile("stagefleet", deadline=None)
+settings.load_profile("stagefleet")
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:

@@ -9,6 +9,7 @@ import typer
 from runtime import __version__
 from runtime.cli import (
     authority,
+    balance,
     demo,
     deploy,
     development,
@@ -37,6 +38,7 @@ app.command()(deploy.service)
 app.command()(deploy.firewall)
 app.command()(deploy.destroy)
 app.command()(ports.check_ports)
+app.command()(balance.simulate_balance)
 app.command()(generate.generate)
 app.command()(generate.chat)
 app.add_typer(model.app, name="model")

@@ -1,0 +1,133 @@
+"""How much of a swarm's capacity is kept while servers come and go, ours beside Petals' rule.
+
+    .venv/bin/python -m benchmarks.balance [--servers 8,16,32,64] [--lifetimes 0.5,1,4]
+        [--loads 10,30,90] [--seeds 5] [--hours 4] [--scale]
+
+Every cell runs both policies on the same events: arrivals, deaths, throughputs, spans. "Kept" is
+the mean over time of the capacity over an upper bound for the servers alive
+(docs/decisions/0021-capacity-is-a-flow.md); "smallest" is the same for the smallest throughput over
+a block. With --scale the time of one decision is measured instead, for more and more servers.
+"""
+
+import argparse
+import itertools
+import platform
+import statistics
+import time
+from concurrent.futures import ProcessPoolExecutor
+
+import numpy as np
+
+from runtime.balance.decision import should_choose_other_blocks
+from runtime.balance.member import Manner
+from runtime.balance.placement import best_move, choose_best_blocks
+from runtime.balance.simulation.measure import Result
+from runtime.balance.simulation.workload import churn
+from runtime.balance.simulation.world import World
+from runtime.balance.snapshot import Placed, Snapshot
+
+_BLOCKS = 32
+_HOUR = 3600
+_SCALE_BLOCKS = 126
+
+
+def main() -> None:
+    """Measure, and print a table in Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--servers", default="8,16,32,64")
+    parser.add_argument("--lifetimes", default="0.5,1,4", help="hours")
+    parser.add_argument("--loads", default="10,30,90", help="seconds")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--hours", type=float, default=4)
+    parser.add_argument("--scale", action="store_true")
+    options = parser.parse_args()
+    print(f"{platform.platform()}, Python {platform.python_version()}\n")
+    if options.scale:
+        scale()
+        return
+    cells = itertools.product(
+        map(int, options.servers.split(",")),
+        map(float, options.lifetimes.split(",")),
+        map(float, options.loads.split(",")),
+    )
+    print(
+        f"{options.seeds} seeds of {options.hours:g} h, {_BLOCKS} blocks; kept: median (least)\n\n"
+        "| servers | lifetime | loading | kept, ours | kept, Petals' | smallest, ours "
+        "| smallest, Petals' | gaps, ours | gaps, Petals' | moves/h, ours | moves/h, Petals' |\n"
+        "|---|---|---|---|---|---|---|---|---|---|---|"
+    )
+    with ProcessPoolExecutor() as pool:
+        for servers, lifetime, load in cells:
+            runs = [
+                (servers, lifetime, load, options.hours, seed, published)
+                for published in (False, True)
+                for seed in range(options.seeds)
+            ]
+            found = list(pool.map(run, runs))
+            ours, petals = found[: options.seeds], found[options.seeds :]
+            row = _row(ours, petals, options.hours)
+            print(f"| {servers} | {lifetime:g} h | {load:g} s | {row} |", flush=True)
+
+
+def run(cell: tuple[int, float, float, float, int, bool]) -> Result:
+    """Return what one run measures."""
+    servers, lifetime, load, hours, seed, published = cell
+    workload = churn(servers, _BLOCKS, lifetime * _HOUR, load, hours * _HOUR, seed)
+    result = World(workload, Manner(_BLOCKS), seed, published=published).run()
+    if result.broken:
+        raise SystemExit(f"{cell}: {result.broken[0]}")
+    return result
+
+
+def _row(ours: list[Result], petals: list[Result], hours: float) -> str:
+    columns = []
+    for measure in ("kept", "kept_minimum", "gap_share"):
+        for results in (ours, petals):
+            values = [getattr(result, measure) for result in results]
+            worst = max(values) if measure == "gap_share" else min(values)
+            columns.append(f"{statistics.median(values):.1%} ({worst:.1%})")
+    columns.extend(
+        f"{statistics.mean(result.moves for result in results) / hours:.1f}"
+        for results in (ours, petals)
+    )
+    return " | ".join(columns)
+
+
+def scale() -> None:
+    """Print how long one decision takes, for more and more servers."""
+    print("| servers | blocks | placing one: median | a look at the balance: median |")
+    print("|---|---|---|---|")
+    for count in (10, 100, 1_000, 10_000):
+        placing, looking = [], []
+        for seed in range(7):
+            snapshot = _swarm(count, seed)
+            started = time.perf_counter()
+            choose_best_blocks(snapshot, "new", 8, 1.0)
+            placing.append(time.perf_counter() - started)
+            best_move.cache_clear()
+            snapshot = _swarm(count, seed)
+            started = time.perf_counter()
+            should_choose_other_blocks(snapshot, snapshot.servers[0].peer_id, 0.75, 30)
+            looking.append(time.perf_counter() - started)
+        print(
+            f"| {count} | {_SCALE_BLOCKS} | {1000 * statistics.median(placing):.1f} ms "
+            f"| {1000 * statistics.median(looking):.1f} ms |",
+            flush=True,
+        )
+
+
+def _swarm(count: int, seed: int) -> Snapshot:
+    draw = np.random.default_rng(seed)
+    lengths = draw.integers(4, 33, count)
+    return Snapshot.of(
+        _SCALE_BLOCKS,
+        (
+            Placed(f"{number:05d}", int(start), int(start + length), float(draw.lognormal()))
+            for number, length in enumerate(lengths)
+            for start in (draw.integers(0, _SCALE_BLOCKS - length + 1),)
+        ),
+    )
+
+
+if __name__ == "__main__":
+    main()

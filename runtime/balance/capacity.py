@@ -1,0 +1,100 @@
+"""How many sequences a placement can serve: the largest flow through overlapping spans.
+
+A route may enter and leave a span anywhere, so a server that holds n blocks and makes t steps a
+second through all of them can spend its t n blocks a second on those of them where others are
+missing. The capacity is the largest rate z, in decode steps of a sequence per second, for which
+every block gets z from servers that hold it. The smallest sum of throughputs over a block, which
+Petals looks at, is a lower bound of it; the work of all servers over the number of blocks is an
+upper bound, and what a perfect placement reaches.
+
+By Hall's theorem z is the least, over all sets of blocks, of the work of the servers that hold one
+of them over the number of blocks. Spans are intervals, so the complement of the worst set is a
+union of disjoint intervals, whose inner servers are those that cannot help: the least ratio is
+found by Dinkelbach's method (Management Science 13, 1967), each round a dynamic programme over
+block boundaries. For one placement this takes O(blocks²) after O(servers).
+"""
+
+import numpy as np
+
+from runtime.balance.snapshot import Floats, Integers, Snapshot
+
+_ROUNDS = 100
+_EXACT = 1e-9
+
+
+def capacity(snapshot: Snapshot) -> float:
+    """Return how many decode steps per second all sequences together can make."""
+    return float(capacities(enclosed(snapshot)[np.newaxis])[0])
+
+
+def ideal(snapshot: Snapshot) -> float:
+    """Return an upper bound of the capacity that any placement of these servers has.
+
+    Raises:
+        ValueError: the model has no blocks.
+    """
+    return float(snapshot.works.sum()) / snapshot.total_blocks
+
+
+def enclosed(snapshot: Snapshot) -> Floats:
+    """Return the work of the servers within [i, j), for all block boundaries i and j.
+
+    Returns:
+        float64 [blocks + 1, blocks + 1].
+    """
+    size = snapshot.total_blocks + 1
+    work = np.zeros((size, size))
+    np.add.at(work, (snapshot.starts, snapshot.ends), snapshot.works)
+    return np.asarray(work[::-1].cumsum(0)[::-1].cumsum(1))
+
+
+def capacities(enclosed: Floats) -> Floats:
+    """Return the capacity of each of several placements.
+
+    Args:
+        enclosed: of each placement, float64 [placements, blocks + 1, blocks + 1].
+
+    Returns:
+        float64 [placements].
+    """
+    count, size, _ = enclosed.shape
+    blocks = size - 1
+    everything = enclosed[:, 0, blocks]
+    rate = everything / blocks
+    for _ in range(_ROUNDS):
+        idle_work, idle_blocks = _idle(enclosed, rate)
+        # The set that is left when all blocks are idle says nothing.
+        left = blocks - idle_blocks
+        with np.errstate(divide="ignore", invalid="ignore"):
+            tighter = np.where(left > 0, (everything - idle_work) / left, rate)
+        better = tighter < rate * (1 - _EXACT)
+        if not better.any():
+            break
+        rate = np.where(better, tighter, rate)
+    # Where nothing helps a block, what is left of rounding is no rate.
+    return np.where(rate > _EXACT * everything / blocks, rate, 0.0) if count else rate
+
+
+def _idle(enclosed: Floats, rate: Floats) -> tuple[Floats, Integers]:
+    """Return the work and length of the disjoint intervals with the most work to spare at a rate.
+
+    Returns:
+        (float64 [placements], int64 [placements]).
+    """
+    count, size, _ = enclosed.shape
+    rows = np.arange(count)
+    spare = np.zeros((count, size))
+    work = np.zeros((count, size))
+    length = np.zeros((count, size), np.int64)
+    for end in range(1, size):
+        need = rate[:, np.newaxis] * (end - np.arange(end))
+        total = spare[:, :end] + enclosed[:, :end, end] - need
+        start = total.argmax(1)
+        best = total[rows, start]
+        taken = best > spare[:, end - 1]
+        spare[:, end] = np.where(taken, best, spare[:, end - 1])
+        work[:, end] = np.where(
+            taken, work[rows, start] + enclosed[rows, start, end], work[:, end - 1]
+        )
+        length[:, end] = np.where(taken, length[rows, start] + end - start, length[:, end - 1])
+    return work[:, -1], length[:, -1]

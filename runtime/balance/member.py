@@ -1,0 +1,235 @@
+"""A balanced server's part in the swarm: what it does next, given what it sees.
+
+No clocks, no network and no waiting in here: `advance` is called when there is news, or when the
+time that it asked for has come, and returns what its owner has to do. The server's loop and the
+simulation call the same code.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+
+from runtime.balance.decision import Decision, should_choose_other_blocks
+from runtime.balance.lease import claimed, highest_fence, holds, may_leave
+from runtime.balance.placement import Choice
+from runtime.balance.reservation import chosen, ticket
+from runtime.balance.seat import Seat, snapshot_of
+
+Doing = Literal["reserving", "loading", "idle", "claiming", "leaving", "draining"]
+_COOL_DOWN_PERIODS = 5
+_NEWS = 100
+"""So many decisions are kept for an owner who takes none."""
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a server takes part.
+
+    Attributes:
+        total_blocks: of the model.
+        balance_quality: below this share of what the swarm could reach it moves at once.
+        mean_balance_check_period: mean seconds between two looks at the balance.
+        settle_seconds: within half of this, what a server says reaches every other one.
+        renew_seconds: a server says something at least as often.
+        keeps_both: there is memory to load a new span while the old one serves.
+    """
+
+    total_blocks: int
+    balance_quality: float = 0.75
+    mean_balance_check_period: float = 60
+    settle_seconds: float = 5
+    renew_seconds: float = 10
+    keeps_both: bool = False
+
+
+@dataclass
+class Member:
+    """One server's state in the protocol.
+
+    Attributes:
+        seat: what it tells the others; `record` numbers what is said.
+        doing: which step it is at.
+        wake: when to call `advance` next at the latest, by the owner's clock.
+        load: the blocks to load, while `doing` is "loading".
+        load_seconds: how long its last load took.
+        news: decisions since the owner last took them.
+    """
+
+    manner: Manner
+    seat: Seat
+    draw: np.random.Generator
+    doing: Doing = "reserving"
+    wake: float = 0
+    load: tuple[int, int] | None = None
+    load_seconds: float = 30
+    news: deque[Decision | Choice] = field(default_factory=lambda: deque(maxlen=_NEWS))
+    _beats: dict[str, int] = field(default_factory=dict)
+    _gap: bool = False
+    _not_before: float = 0
+
+    def record(self) -> Seat:
+        """Return what to announce now, as something new."""
+        self.seat = replace(self.seat, beat=self.seat.beat + 1)
+        return self.seat
+
+    def join(self, now: float, others: Iterable[Seat]) -> None:
+        """Ask for blocks.
+
+        Args:
+            now: the owner's clock.
+            others: the seats of all others, as seen now.
+        """
+        self.seat = replace(self.seat, phase="reserving", start=0, end=0, ticket=ticket(others))
+        self._settle(now, "reserving")
+
+    def loaded(self, now: float, seconds: float, throughput: float) -> None:
+        """Serve what has been loaded, at the throughput that was measured.
+
+        Args:
+            now: the owner's clock.
+            seconds: how long it took.
+            throughput: decode steps per second through all its blocks.
+
+        Raises:
+            ValueError: nothing was to be loaded.
+        """
+        if self.load is None:
+            raise ValueError("nothing was to be loaded")
+        start, end = self.load
+        moved = self.seat.claim is not None
+        self.load_seconds = seconds
+        self.load = None
+        self.seat = replace(
+            self.seat,
+            phase="online",
+            start=start,
+            end=end,
+            throughput=throughput,
+            target=None,
+            claim=None,
+        )
+        if moved:
+            self._not_before = now + _COOL_DOWN_PERIODS * self.manner.mean_balance_check_period
+        self._rest(now)
+
+    def drained(self) -> None:
+        """Leave the blocks: nobody uses them any more.
+
+        Raises:
+            ValueError: the server does not move.
+        """
+        if self.seat.target is None:
+            raise ValueError("there are no blocks to go to")
+        start, end = self.seat.target
+        self.seat = replace(self.seat, phase="joining", start=start, end=end, target=None)
+        self._load(start, end)
+
+    def advance(self, now: float, others: Iterable[Seat]) -> None:
+        """Take the next step if it is due.
+
+        Args:
+            now: the owner's clock.
+            others: the seats of all others, as seen now.
+        """
+        others = tuple(others)
+        fence = highest_fence((self.seat, *others))
+        if fence > self.seat.fence:
+            self.seat = replace(self.seat, fence=fence)
+        step = {
+            "reserving": self._choose,
+            "idle": self._look,
+            "claiming": self._move,
+            "leaving": self._leave,
+        }.get(self.doing)
+        # A gap that has just opened is a reason to look at once.
+        if self.doing == "idle" and now < self.wake and self._new_gap(others):
+            self.wake = now
+        if step is not None and now >= self.wake:
+            step(now, others)
+
+    def _choose(self, now: float, others: tuple[Seat, ...]) -> None:
+        choice = chosen(self.manner.total_blocks, self.seat, others)
+        if (self.seat.start, self.seat.end) == (choice.start, choice.end):
+            self.news.append(choice)
+            self.seat = replace(self.seat, phase="joining")
+            self._load(choice.start, choice.end)
+        else:
+            self.seat = replace(self.seat, start=choice.start, end=choice.end)
+            self._settle(now, "reserving")
+
+    def _look(self, now: float, others: tuple[Seat, ...]) -> None:
+        if any(seat.phase == "reserving" for seat in others):
+            # Who comes may mend what is wrong, and costs nothing.
+            self._settle(now, "idle")
+            return
+        self._rest(now)
+        decision = self._decision(others)
+        if decision.move is None:
+            self.news.append(decision)
+            return
+        claim = claimed(self.seat, others)
+        if claim is None or (now < self._not_before and not decision.move.closes):
+            # Somebody else moves, and afterwards the swarm is another one.
+            return
+        self.news.append(decision)
+        self.seat = replace(self.seat, claim=claim, fence=claim)
+        self._settle(now, "claiming")
+
+    def _move(self, now: float, others: tuple[Seat, ...]) -> None:
+        decision = self._decision(others)
+        if decision.move is None or not holds(self.seat, others):
+            # The gain has vanished meanwhile, or somebody was faster.
+            self._give_up(now)
+            return
+        target = (decision.move.start, decision.move.end)
+        if self.manner.keeps_both:
+            self.seat = replace(self.seat, target=target)
+            self._load(*target)
+            return
+        self.seat = replace(self.seat, phase="draining", target=target)
+        self._beats = {seat.peer_id: seat.beat for seat in others}
+        self._settle(now, "leaving")
+        # Everybody has time to say something after having heard it.
+        self.wake += self.manner.renew_seconds
+
+    def _leave(self, now: float, others: tuple[Seat, ...]) -> None:
+        if not may_leave(self.manner.total_blocks, self.seat, others, self._beats):
+            self._give_up(now)
+            return
+        self.doing = "draining"
+        self.wake = float("inf")
+
+    def _decision(self, others: tuple[Seat, ...]) -> Decision:
+        manner = self.manner
+        return should_choose_other_blocks(
+            snapshot_of(manner.total_blocks, (*others, self.seat)),
+            self.seat.peer_id,
+            manner.balance_quality,
+            0 if manner.keeps_both else self.load_seconds,
+        )
+
+    def _new_gap(self, others: tuple[Seat, ...]) -> bool:
+        before = self._gap
+        snapshot = snapshot_of(self.manner.total_blocks, (*others, self.seat))
+        self._gap = bool(snapshot.holes)
+        return self._gap and not before
+
+    def _give_up(self, now: float) -> None:
+        self.seat = replace(self.seat, phase="online", target=None, claim=None)
+        self._rest(now)
+
+    def _load(self, start: int, end: int) -> None:
+        self.doing = "loading"
+        self.load = (start, end)
+        self.wake = float("inf")
+
+    def _settle(self, now: float, doing: Doing) -> None:
+        self.doing = doing
+        self.wake = now + self.manner.settle_seconds
+
+    def _rest(self, now: float) -> None:
+        self.doing = "idle"
+        self.wake = now + self.draw.uniform(0, 2 * self.manner.mean_balance_check_period)

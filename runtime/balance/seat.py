@@ -1,0 +1,74 @@
+"""What a balanced server tells the others of itself, and what they make of it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from runtime.balance.snapshot import Placed, Snapshot
+
+Phase = Literal["reserving", "joining", "online", "draining"]
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """One server's record, as far as balancing goes.
+
+    Attributes:
+        peer_id: who it is.
+        phase: it has asked for blocks, loads them, serves them, or leaves them.
+        start: its first block; while it reserves, of those that it is about to take.
+        end: the block behind its last one.
+        num_blocks: how many blocks it takes.
+        throughput: decode steps per second that it makes through so many blocks.
+        ticket: one more than any that it saw when it asked for blocks.
+        target: the blocks that it moves to.
+        claim: its claim to be the one that moves: one more than any that it had seen.
+        fence: the highest claim that it has ever seen, so that no number is used for two moves; it
+            travels with other news and is none itself.
+        beat: how many times it has said something, so that what it says can be told from an echo.
+    """
+
+    peer_id: str
+    phase: Phase
+    start: int
+    end: int
+    num_blocks: int
+    throughput: float
+    ticket: int
+    target: tuple[int, int] | None = None
+    claim: int | None = None
+    fence: int = field(default=0, compare=False)
+    beat: int = field(default=0, compare=False)
+
+    @property
+    def place(self) -> tuple[int, str]:
+        """Its place in the queue of those who ask for blocks."""
+        return (self.ticket, self.peer_id)
+
+    @property
+    def rank(self) -> tuple[int, str] | None:
+        """Its place in the queue of those who want to move."""
+        return None if self.claim is None else (self.claim, self.peer_id)
+
+    @property
+    def placed(self) -> Placed:
+        """Where it serves, or will."""
+        start, end = self.target or (self.start, self.end)
+        return Placed(self.peer_id, start, end, self.throughput, online=self.phase == "online")
+
+
+def snapshot_of(total_blocks: int, seats: Iterable[Seat]) -> Snapshot:
+    """Return the swarm as it will be once everybody who has chosen blocks serves them."""
+    return Snapshot.of(total_blocks, (seat.placed for seat in seats if seat.phase != "reserving"))
+
+
+def serving(total_blocks: int, seats: Iterable[Seat]) -> Snapshot:
+    """Return those that answer now, where they are now, and are not about to leave."""
+    return Snapshot.of(
+        total_blocks,
+        (
+            Placed(seat.peer_id, seat.start, seat.end, seat.throughput)
+            for seat in seats
+            if seat.phase == "online"
+        ),
+    )

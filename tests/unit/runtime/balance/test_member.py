@@ -1,0 +1,151 @@
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from runtime.balance.member import Manner, Member
+from runtime.balance.seat import Seat
+
+MANNER = Manner(total_blocks=8)
+
+
+def member(manner: Manner = MANNER) -> Member:
+    own = Seat("me", "reserving", 0, 0, 4, 1, ticket=0)
+    return Member(manner, own, np.random.default_rng(1))
+
+
+def served(manner: Manner = MANNER) -> Member:
+    """Return a member that serves [0, 4) beside `CROWD`."""
+    me = member(manner)
+    me.join(0, [])
+    while me.doing != "loading":
+        me.advance(me.wake, [])
+    me.loaded(me.wake if math.isfinite(me.wake) else 20, 10, 1)
+    return me
+
+
+def other(name: str, start: int, end: int) -> Seat:
+    return Seat(name, "online", start, end, 4, 1, ticket=1)
+
+
+# Of equals the one with the last name moves, here "me".
+CROWD = [other("a", 0, 4), other("b", 0, 4), other("c", 4, 8)]
+
+
+def until(me: Member, done: Callable[[], bool], others: list[Seat]) -> None:
+    """Let a member go on while the others renew what they say."""
+    for beat in range(2, 100):
+        if done():
+            return
+        me.advance(me.wake, [replace(seat, beat=beat) for seat in others])
+    raise AssertionError(me.doing)
+
+
+def test_it_asks_waits_looks_twice_and_loads() -> None:
+    me = member()
+    me.join(100, [other("a", 0, 4)])
+    assert (me.seat.phase, me.seat.ticket, me.wake) == ("reserving", 2, 105)
+    me.advance(104, [])
+    assert me.wake == 105
+    me.advance(105, [other("a", 0, 4)])
+    assert (me.seat.phase, me.seat.start, me.wake) == ("reserving", 4, 110)
+    me.advance(110, [other("a", 0, 4)])
+    assert (me.seat.phase, me.doing, me.load) == ("joining", "loading", (4, 8))
+    me.loaded(130, 20, 2.5)
+    assert (me.seat.phase, me.seat.throughput, me.doing) == ("online", 2.5, "idle")
+
+
+def test_a_choice_that_has_changed_is_looked_at_again() -> None:
+    me = member()
+    me.join(0, [])
+    me.advance(5, [])
+    assert me.seat.start == 0
+    me.advance(10, [other("a", 0, 4)])
+    assert (me.doing, me.seat.start) == ("reserving", 4)
+    me.advance(15, [other("a", 0, 4)])
+    assert me.load == (4, 8)
+
+
+def test_it_moves_where_that_helps_and_says_every_step() -> None:
+    me = served()
+    until(me, lambda: me.doing == "claiming", CROWD)
+    assert me.seat.claim == 1
+    until(me, lambda: me.doing == "leaving", CROWD)
+    assert (me.seat.phase, me.seat.target) == ("draining", (4, 8))
+    until(me, lambda: me.doing == "draining", CROWD)
+    me.drained()
+    assert (me.seat.phase, me.load) == ("joining", (4, 8))
+    me.loaded(1000, 10, 1)
+    assert me.seat == replace(me.seat, phase="online", start=4, end=8, claim=None, target=None)
+
+
+def test_with_memory_for_both_it_serves_the_old_blocks_while_it_loads_the_new() -> None:
+    me = served(replace(MANNER, keeps_both=True))
+    until(me, lambda: me.doing == "loading", CROWD)
+    assert (me.seat.phase, me.seat.start, me.load) == ("online", 0, (4, 8))
+
+
+@pytest.mark.parametrize("at", ["claiming", "leaving"])
+def test_it_gives_up_where_the_gain_has_vanished_or_others_have_gone(at: str) -> None:
+    me = served()
+    until(me, lambda: me.doing == at, CROWD)
+    me.advance(me.wake, [])
+    assert (me.doing, me.seat.phase, me.seat.claim, me.seat.target) == (
+        "idle",
+        "online",
+        None,
+        None,
+    )
+    assert me.seat.start == 0
+
+
+def test_an_older_claim_goes_first() -> None:
+    me = served()
+    until(me, lambda: me.doing == "claiming", CROWD)
+    me.advance(me.wake, [*CROWD[1:], replace(CROWD[0], claim=1)])
+    assert (me.doing, me.seat.claim) == ("idle", None)
+    # The number is spent, whoever moved by it.
+    assert me.seat.fence == 1
+
+
+def test_it_waits_for_those_who_come() -> None:
+    me = served()
+    coming = Seat("new", "reserving", 0, 0, 4, 1, ticket=5)
+    for _ in range(50):
+        me.advance(me.wake, [*CROWD, coming])
+        assert me.seat.claim is None
+
+
+def moved() -> Member:
+    """Return a member that has just moved to [4, 8)."""
+    me = served()
+    until(me, lambda: me.doing == "draining", CROWD)
+    me.drained()
+    me.loaded(1000, 10, 1)
+    return me
+
+
+def test_after_a_move_it_rests() -> None:
+    me = moved()
+    crowd = [other("a", 4, 8), other("b", 4, 8), other("c", 0, 4)]
+    while me.wake < 1300:
+        me.advance(me.wake, crowd)
+        assert me.seat.claim is None
+
+
+def test_a_gap_is_a_reason_to_look_at_once_even_after_a_move() -> None:
+    me = moved()
+    me.advance(me.wake, [other("a", 0, 4), other("b", 4, 8)])
+    assert me.doing == "idle"
+    me.advance(me.wake - 0.5, [other("b", 4, 8)])
+    assert (me.doing, me.seat.claim) == ("claiming", 2)
+
+
+def test_what_makes_no_sense_is_refused() -> None:
+    me = member()
+    with pytest.raises(ValueError, match="nothing was to be loaded"):
+        me.loaded(0, 1, 1)
+    with pytest.raises(ValueError, match="no blocks to go to"):
+        me.drained()

@@ -1,0 +1,114 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtime.balance.capacity import capacity
+from runtime.balance.placement import best_move, choose_best_blocks
+from runtime.balance.snapshot import Placed, Snapshot
+from tests.support.balance import snapshots
+
+
+def joined(total_blocks: int, servers: list[tuple[int, float]]) -> Snapshot:
+    """Return what becomes of servers (blocks, throughput) that join one after the other."""
+    snapshot = Snapshot.of(total_blocks, [])
+    for number, (num_blocks, throughput) in enumerate(servers):
+        peer = f"{number:03d}"
+        choice = choose_best_blocks(snapshot, peer, num_blocks, throughput)
+        snapshot = snapshot.with_server(Placed(peer, choice.start, choice.end, throughput))
+    return snapshot
+
+
+@pytest.mark.parametrize("copies", [1, 2, 3, 4])
+def test_equal_servers_tile_the_model(copies: int) -> None:
+    snapshot = joined(32, [(8, 1.0)] * 4 * copies)
+    assert set(snapshot.replicas.tolist()) == {copies}
+    assert capacity(snapshot) == pytest.approx(copies)
+
+
+def test_the_guides_example_covers_the_model_in_order() -> None:
+    assert [(s.start, s.end) for s in joined(32, [(8, 1.0)] * 4).servers] == [
+        (0, 8),
+        (8, 16),
+        (16, 24),
+        (24, 32),
+    ]
+
+
+@given(
+    st.integers(2, 24).flatmap(
+        lambda total: st.tuples(
+            st.just(total),
+            st.lists(st.tuples(st.integers(1, total), st.floats(0.1, 10)), min_size=1, max_size=12),
+        )
+    )
+)
+def test_no_gap_stays_that_joining_servers_could_close(
+    case: tuple[int, list[tuple[int, float]]],
+) -> None:
+    total, servers = case
+    held = 0
+    snapshot = Snapshot.of(total, [])
+    for number, (num_blocks, throughput) in enumerate(servers):
+        choice = choose_best_blocks(snapshot, str(number), num_blocks, throughput)
+        assert choice.end - choice.start == num_blocks
+        widest = max(
+            sum(block in snapshot.holes for block in range(start, start + num_blocks))
+            for start in range(total - num_blocks + 1)
+        )
+        assert choice.closes == widest
+        snapshot = snapshot.with_server(Placed(str(number), choice.start, choice.end, throughput))
+        held = min(total, held + num_blocks)
+        assert total - len(snapshot.holes) == held
+
+
+@given(snapshots(), st.integers(1, 4), st.floats(0.1, 10))
+def test_a_choice_is_a_function_of_the_snapshot(
+    snapshot: Snapshot, num_blocks: int, throughput: float
+) -> None:
+    if num_blocks > snapshot.total_blocks:
+        with pytest.raises(ValueError, match="a model that has"):
+            choose_best_blocks(snapshot, "new", num_blocks, throughput)
+        return
+    shuffled = Snapshot.of(snapshot.total_blocks, reversed(snapshot.servers))
+    assert choose_best_blocks(snapshot, "new", num_blocks, throughput) == choose_best_blocks(
+        shuffled, "new", num_blocks, throughput
+    )
+
+
+@given(snapshots(some_load=True))
+def test_a_move_helps_and_leaves_no_block_alone(snapshot: Snapshot) -> None:
+    move = best_move(snapshot)
+    if move is None:
+        return
+    server = snapshot.server(move.peer_id)
+    assert server is not None
+    assert server.online
+    assert server.num_blocks == move.end - move.start
+    others = snapshot.online().without(move.peer_id)
+    assert (others.replicas[server.start : server.end] > 0).all()
+    moved = snapshot.with_server(Placed(server.peer_id, move.start, move.end, server.throughput))
+    assert len(moved.holes) == len(snapshot.holes) - move.closes
+    assert move.after == pytest.approx(capacity(moved))
+    assert move.closes > 0 or move.after > capacity(snapshot)
+
+
+def test_a_gap_is_closed_by_whoever_is_not_alone() -> None:
+    snapshot = Snapshot.of(8, [Placed("a", 0, 4, 1), Placed("b", 0, 4, 1), Placed("c", 4, 6, 1)])
+    move = best_move(snapshot)
+    assert move is not None
+    assert (move.peer_id, move.start, move.end, move.closes) in {
+        ("a", 4, 8, 2),
+        ("b", 4, 8, 2),
+    }
+    assert "nobody serves 2" in move.reason
+
+
+def test_nobody_moves_who_is_needed_where_it_is() -> None:
+    assert best_move(Snapshot.of(8, [Placed("a", 0, 4, 1), Placed("b", 4, 8, 1)])) is None
+    assert best_move(Snapshot.of(8, [])) is None
+
+
+def test_a_server_is_placed_as_if_it_were_not_there_yet() -> None:
+    snapshot = Snapshot.of(8, [Placed("a", 0, 4, 1), Placed("b", 4, 8, 1)])
+    choice = choose_best_blocks(snapshot, "b", 4, 1)
+    assert (choice.start, choice.end, choice.before, choice.after) == (4, 8, 0, 1)

@@ -1,0 +1,53 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtime.balance.placement import choose_best_blocks
+from runtime.balance.reservation import chosen, ticket
+from runtime.balance.seat import Seat, snapshot_of
+from runtime.balance.snapshot import Placed, Snapshot
+
+
+def reserving(name: str, number: int, num_blocks: int = 4) -> Seat:
+    return Seat(name, "reserving", 0, 0, num_blocks, 1, ticket=number)
+
+
+@given(st.lists(st.integers(1, 8), min_size=1, max_size=8))
+def test_everybody_who_sees_the_same_ends_as_if_one_after_the_other(blocks: list[int]) -> None:
+    seats = [reserving(f"s{n}", 1, num_blocks) for n, num_blocks in enumerate(blocks)]
+    one_by_one = Snapshot.of(8, [])
+    for seat in seats:
+        choice = choose_best_blocks(one_by_one, seat.peer_id, seat.num_blocks, 1)
+        one_by_one = one_by_one.with_server(Placed(seat.peer_id, choice.start, choice.end, 1))
+    for seat in seats:
+        others = [other for other in seats if other is not seat]
+        found = chosen(8, seat, others)
+        placed = one_by_one.server(seat.peer_id)
+        assert placed is not None
+        assert (found.start, found.end) == (placed.start, placed.end)
+
+
+def test_a_larger_ticket_is_not_reckoned_with() -> None:
+    later = Seat("a", "joining", 0, 4, 4, 1, ticket=2)
+    assert chosen(8, reserving("b", 1), [later]).start == 0
+    assert chosen(8, reserving("b", 3), [later]).start == 4
+
+
+def test_who_serves_or_moves_counts_whatever_its_ticket() -> None:
+    serves = Seat("a", "online", 0, 4, 4, 1, ticket=9)
+    moves = Seat("a", "joining", 0, 4, 4, 1, ticket=9, claim=1)
+    for other in (serves, moves):
+        assert chosen(8, reserving("b", 1), [other]).start == 4
+
+
+def test_a_ticket_is_behind_all_that_are_seen() -> None:
+    assert ticket([]) == 1
+    assert ticket([reserving("a", 4), reserving("b", 2)]) == 5
+
+
+def test_who_asks_for_more_blocks_than_there_are_holds_nobody_up() -> None:
+    assert chosen(8, reserving("b", 2), [reserving("a", 1, num_blocks=99)]).start == 0
+
+
+def test_those_who_move_count_where_they_go() -> None:
+    moves = Seat("a", "draining", 0, 4, 4, 1, ticket=1, target=(4, 8), claim=1)
+    assert snapshot_of(8, [moves]).holes == (0, 1, 2, 3)
