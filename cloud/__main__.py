@@ -8,13 +8,23 @@ import typer
 
 from cloud import instances_command, operation
 from cloud.changes import foreign
-from cloud.command import EXIT_DIFFERS, DiffersError, Inventory, Json, Only, end_with, progress
+from cloud.command import (
+    EXIT_DIFFERS,
+    DiffersError,
+    Inventory,
+    Json,
+    Only,
+    end_with,
+    print_plans,
+    progress,
+    say_notices,
+)
 from cloud.drivers import driver
 from cloud.operation import Plan, Wish
 from cloud.provider import Provider
 from cloud.rules import clouds_of
 from runtime.cli.app import EXIT_FAILED, run_app
-from runtime.cli.output import messages, print_json, results
+from runtime.cli.output import results
 from runtime.spec.fleet import Fleet
 from runtime.spec.inventory import read_inventory
 from runtime.swarm.authority import fleet_authority
@@ -113,20 +123,10 @@ def _wishes(
 
 def _show(found: dict[str, Plan], json: bool, made: bool = False) -> None:
     if json:
-        print_json(
-            {
-                name: {
-                    "changes": [change.model_dump(mode="json") for change in each.changes],
-                    "lines": [str(change) for change in each.changes],
-                    "notices": list(each.notices),
-                }
-                for name, each in found.items()
-            }
-        )
+        print_plans(found)
         return
+    say_notices(found)
     for name, each in found.items():
-        for notice in each.notices:
-            messages.print(f"{name}: {notice}", style="yellow", markup=False, soft_wrap=True)
         if not made:
             for change in each.changes:
                 colour = "green" if change.kind.value.startswith("+") else "red"

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cloud import instance_operation as operation
-from cloud.command import Inventory, Json, Only, end_with, progress
+from cloud.command import Inventory, Json, Only, end_with, print_plans, progress, say_notices
 from cloud.drivers import instances_driver
 from cloud.errors import CloudError
 from cloud.instance_operation import Instances, Run
@@ -51,7 +51,7 @@ def list_(inventory: Inventory, cloud: Only = None, json: Json = False) -> None:
     for name, run in found.items():
         for line in _listed(run, owner):
             results.print(f"{name}: {line}", markup=False, soft_wrap=True)
-    _say_notices(found)
+    say_notices({name: run.plan for name, run in found.items()})
 
 
 @app.command()
@@ -120,7 +120,7 @@ def _looked(verb: Verb, fleet: Fleet, only: str | None, hosts: list[str] | None 
 def _run(verb: Verb, fleet: Fleet, looked: Looked, check: bool, json: bool) -> None:
     runs = {name: run for name, (_, run) in looked.items()}
     if not json:
-        _say_notices(runs)
+        say_notices({name: run.plan for name, run in runs.items()})
     for name, (provider, run) in looked.items():
         if check and not json:
             for change in run.plan.changes:
@@ -128,16 +128,7 @@ def _run(verb: Verb, fleet: Fleet, looked: Looked, check: bool, json: bool) -> N
         elif not check:
             operation.do(run, fleet, provider, progress(name))
     if json:
-        print_json(
-            {
-                name: {
-                    "changes": [change.model_dump(mode="json") for change in run.plan.changes],
-                    "lines": [str(change) for change in run.plan.changes],
-                    "notices": list(run.plan.notices),
-                }
-                for name, run in runs.items()
-            }
-        )
+        print_plans({name: run.plan for name, run in runs.items()})
     else:
         for name, run in runs.items():
             count = len(run.plan.changes) or "nothing"
@@ -157,12 +148,6 @@ def _ask(fleet: Fleet, runs: Mapping[str, Run]) -> None:
     answer = typer.prompt(f"All that is on them is lost. The fleet's name ({fleet.name})", err=True)
     if answer.strip() != fleet.name:
         raise CloudError("that is not the fleet's name: nothing was terminated")
-
-
-def _say_notices(runs: Mapping[str, Run]) -> None:
-    for name, run in runs.items():
-        for notice in run.plan.notices:
-            messages.print(f"{name}: {notice}", style="yellow", markup=False, soft_wrap=True)
 
 
 def _listed(run: Run, owner: str) -> list[str]:

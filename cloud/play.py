@@ -1,8 +1,8 @@
 """What the Ansible modules do: one cloud's rules and instances, as tasks say it."""
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn, Protocol
 
 from cloud import instance_operation, instances, operation
 from cloud.changes import after, text
@@ -10,6 +10,7 @@ from cloud.drivers import driver, instances_driver
 from cloud.instances import Verb
 from cloud.operation import Wish
 from cloud.rules import clouds_of
+from runtime.errors import StagefleetError
 from runtime.spec.clouds import AzureCloud
 from runtime.spec.fleet import Fleet
 from runtime.swarm.authority import fleet_authority
@@ -83,6 +84,33 @@ def run_instances(arguments: Mapping[str, Any], check: bool) -> dict[str, Any]:
     changes = done.plan.changes
     before, made = instances.text(done.seen), instances.text_after(done.seen, changes)
     return _result(header, changes, done.plan.notices, before, made)
+
+
+class Task(Protocol):
+    """What a task asks for, and how it ends; Ansible's own `AnsibleModule` is one."""
+
+    params: Mapping[str, Any]
+    check_mode: bool
+
+    def warn(self, warning: str) -> None:
+        """Tell the operator something."""
+
+    def fail_json(self, msg: str) -> NoReturn:
+        """End the task with an error."""
+
+    def exit_json(self, **result: object) -> NoReturn:
+        """End the task with its result."""
+
+
+def carry_out(work: Callable[[Mapping[str, Any], bool], dict[str, Any]], task: Task) -> NoReturn:
+    """Do a task's work, and end it with what was changed or with what is wrong."""
+    try:
+        result = work(task.params, task.check_mode)
+    except StagefleetError as error:
+        task.fail_json(msg=str(error))
+    for notice in result["notices"]:
+        task.warn(notice)
+    task.exit_json(**result)
 
 
 def _fleet(arguments: Mapping[str, Any]) -> Fleet:

@@ -58,17 +58,10 @@ def main() -> None:
         supports_check_mode=True,
     )
     try:
-        from cloud.play import run_instances
-        from runtime.errors import StagefleetError
+        from cloud.play import carry_out, run_instances
     except ImportError as error:
         module.fail_json(msg=f"this Python is not the one that ./fleet cloud has made: {error}")
-    try:
-        result = run_instances(module.params, module.check_mode)
-    except StagefleetError as error:
-        module.fail_json(msg=str(error))
-    for notice in result["notices"]:
-        module.warn(notice)
-    module.exit_json(**result)
+    carry_out(run_instances, module)
 
 
 if __name__ == "__main__":
