@@ -88,10 +88,16 @@ def listen(
                 problems[f"{each['protocol']}/{each['port']}"] = str(error)
     if not opened:
         return None, problems
+    named, naming = os.pipe()
     pid = os.fork()
     if pid == 0:
         _detach()
+        os.close(naming)
         _serve(opened, name, seconds)
+    os.close(naming)
+    # Until it ends, or bears its name: by that it is recognised in what follows.
+    os.read(named, 1)
+    os.close(named)
     for own in opened:
         own.close()
     return pid, problems
