@@ -127,6 +127,15 @@ class Member:
         self.seat = replace(self.seat, phase="joining", start=start, end=end, target=None)
         self._load(start, end)
 
+    def stay(self, now: float) -> None:
+        """Give up a move, for example because sessions do not end.
+
+        Args:
+            now: the owner's clock.
+        """
+        self.seat = replace(self.seat, phase="online", target=None, claim=None)
+        self._rest(now)
+
     def advance(self, now: float, others: Iterable[Seat]) -> None:
         """Take the next step if it is due.
 
@@ -182,7 +191,7 @@ class Member:
         decision = self._decision(others)
         if decision.move is None or not holds(self.seat, others):
             # The gain has vanished meanwhile, or somebody was faster.
-            self._give_up(now)
+            self.stay(now)
             return
         target = (decision.move.start, decision.move.end)
         if self.manner.keeps_both:
@@ -197,7 +206,7 @@ class Member:
 
     def _leave(self, now: float, others: tuple[Seat, ...]) -> None:
         if not may_leave(self.manner.total_blocks, self.seat, others, self._beats):
-            self._give_up(now)
+            self.stay(now)
             return
         self.doing = "draining"
         self.wake = float("inf")
@@ -216,10 +225,6 @@ class Member:
         snapshot = snapshot_of(self.manner.total_blocks, (*others, self.seat))
         self._gap = bool(snapshot.holes)
         return self._gap and not before
-
-    def _give_up(self, now: float) -> None:
-        self.seat = replace(self.seat, phase="online", target=None, claim=None)
-        self._rest(now)
 
     def _load(self, start: int, end: int) -> None:
         self.doing = "loading"

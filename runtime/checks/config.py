@@ -54,11 +54,6 @@ def checked(config: StageConfig) -> Checked:
         ConfigError: it cannot be served here, or not by this release.
         ModelError: the model directory is missing, damaged or not supported.
     """
-    if config.use_load_balancing and config.stage > 0:
-        raise ConfigError(
-            "use_load_balancing is not served by this release yet",
-            hint="give fixed splits, for example --splits 8,16,24",
-        )
     if config.identity is None:
         raise ConfigError(
             "no identity: servers talk over mutual TLS only",
@@ -73,11 +68,17 @@ def checked(config: StageConfig) -> Checked:
             f"{manifest.total_blocks} blocks",
             hint="correct model.total_blocks in the inventory",
         )
+    if (config.num_blocks or 0) > manifest.total_blocks:
+        raise ConfigError(
+            f"num_blocks is {config.num_blocks}, but the model in {config.model} has "
+            f"{manifest.total_blocks} blocks",
+            hint="serve at most as many blocks as the model has",
+        )
     try:
         span = config.span(manifest.total_blocks)
     except ValueError as error:
         raise ConfigError(str(error), hint="correct the splits in the inventory") from error
-    check_model(config.model, span)
+    check_model(config.model, span or Span(start=0, end=manifest.total_blocks))
     if config.max_length > manifest.max_length:
         raise ConfigError(
             f"max_length is {config.max_length}, but the model was made for "

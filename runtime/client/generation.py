@@ -23,6 +23,7 @@ from runtime.errors import (
     StagefleetError,
 )
 from runtime.spec.base import Span
+from runtime.swarm.records import ServerInfo
 from runtime.swarm.routing import Leg
 from runtime.wire.messages import Hop, Open
 
@@ -45,6 +46,14 @@ class Client:
         behind = Span(start=own.span.end, end=own.total_blocks)
         self._routes = Routes(node.view, behind, node.neighbours.latencies)
         self._closing: set[asyncio.Task[None]] = set()
+
+    async def servers(self) -> tuple[ServerInfo, ...]:
+        """Return what the servers of the swarm say of themselves now.
+
+        Raises:
+            PeerLostError: discovery does not answer.
+        """
+        return await self._node.view.servers(now=True)
 
     async def route(self, *, now: bool = False) -> tuple[Leg, ...]:
         """Return the way that a session would take behind stage 0.

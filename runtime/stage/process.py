@@ -19,6 +19,7 @@ from runtime.engine.worker import Worker
 from runtime.errors import PeerLostError
 from runtime.gateway.api import Gateway
 from runtime.spec.base import Span
+from runtime.stage.balancer import Balancer, seating_of
 from runtime.stage.lifeline import Lifeline
 from runtime.stage.notify import notify
 from runtime.stage.sessions import StageSessions
@@ -45,12 +46,12 @@ class Server:
             spans: says which blocks to serve; None: the configuration does.
 
         Raises:
-            ConfigError: nothing says which blocks to serve.
             IdentityError: a key or certificate is missing, expired or of another fleet.
         """
         config = checked.config
         self._checked = checked
         self._spans = configured(checked) if spans is None else spans
+        self._balancer: Balancer | None = None
         # Until it is known: none.
         self._span = Span(start=0, end=0)
         self._membership = Membership(checked.identity, config.fleet)
@@ -117,15 +118,16 @@ class Server:
             stack.enter_context(self._lifeline)
             stack.push_async_callback(self._directory.stop)
             await self._directory.start()
-            self._span = await self._spans.choose()
-            await self._directory.announce(self._record())
-            worker = await self._load()
-            stack.callback(worker.stop)
+            stack.callback(self._stop_worker)
             stack.push_async_callback(self._neighbours.stop)
-            client = self._listen(worker)
-            self._throughput = await worker.throughput()
-            self._state = "online"
-            await self._directory.announce(self._record())
+            stack.push_async_callback(self._end_background)
+            self._run_in_background(self._directory.watch())
+            client = None
+            if self._spans is None:
+                await self._find_blocks()
+            else:
+                client = await self._serve(await self._spans.choose())
+                self._run_in_background(self._keep_announcing())
             log.info(
                 "stage ready",
                 stage=config.stage,
@@ -133,12 +135,90 @@ class Server:
                 throughput=f"{self._throughput:.2f} rps",
                 peer_id=self._membership.peer_id,
             )
-            stack.push_async_callback(self._end_background)
-            self._run_in_background(self._directory.watch())
-            self._run_in_background(self._keep_announcing())
             if self._sessions is not None:
                 self._run_in_background(self._sessions.expire_idle())
             yield client
+
+    async def _serve(self, span: Span) -> Client | None:
+        """Serve a span for good; return the client side at stage 0."""
+        self._span = span
+        await self.announce()
+        worker = await self._load()
+        client = self._listen(worker)
+        self._throughput = await worker.throughput()
+        self._state = "online"
+        await self.announce()
+        return client
+
+    async def _find_blocks(self) -> None:
+        """Serve what the swarm needs most, now and from now on."""
+        checked = self._checked
+        expected = await self._expected_throughput()
+        self._balancer = Balancer(
+            checked.config,
+            checked.manifest.total_blocks,
+            self._membership.peer_id,
+            expected,
+            self,
+        )
+        self._run_in_background(self._balancer.run())
+        await _first_of(self._balancer.online(), self._broken())
+
+    async def load(self, span: Span) -> float:
+        """Serve these blocks and no others; return the decode steps per second through them."""
+        # There may be memory for one of them only.
+        self._stop_worker()
+        self._span = span
+        worker = await self._load()
+        if self._sessions is None:
+            self._listen(worker)
+        else:
+            self._sessions.serve(worker)
+        self._throughput = await worker.throughput()
+        return self._throughput
+
+    async def announce(self) -> None:
+        """Publish this server's record.
+
+        Raises:
+            PeerLostError: discovery does not answer.
+        """
+        record = self._record()
+        self._state = record.state
+        if self._sessions is not None:
+            self._sessions.accepting = record.state == "online"
+        await self._directory.announce(record)
+
+    async def servers(self) -> tuple[ServerInfo, ...]:
+        """Return the records of the swarm.
+
+        Raises:
+            PeerLostError: discovery does not answer.
+        """
+        return await self._directory.servers()
+
+    def busy(self) -> bool:
+        """Return whether sessions pass through this server."""
+        return bool(self._sessions)
+
+    async def _expected_throughput(self) -> float:
+        """Return the decode steps per second through as many blocks as are to be served.
+
+        One block tells it, without knowing which ones they will be.
+        """
+        self._span = Span(start=0, end=1)
+        worker = await self._load()
+        try:
+            one = await worker.throughput()
+        finally:
+            self._stop_worker()
+            self._span = Span(start=0, end=0)
+        return one / (self._checked.config.num_blocks or 1)
+
+    def _stop_worker(self) -> None:
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.stop()
 
     def _listen(self, worker: Worker) -> Client | None:
         checked = self._checked
@@ -147,6 +227,7 @@ class Server:
             self._sessions = StageSessions(
                 checked.config, worker, self._neighbours, self._membership.peer_id
             )
+            self._sessions.accepting = self._balancer is None
             self._neighbours.listen(bind, port, self._sessions)
             return None
         self._neighbours.listen(bind, port, self._mailboxes)
@@ -180,18 +261,20 @@ class Server:
     def _record(self) -> ServerInfo:
         """Return what this server announces of itself."""
         checked = self._checked
+        seat = None if self._balancer is None else self._balancer.seat
         return ServerInfo(
             peer_id=self._membership.peer_id,
             stage=checked.config.stage,
-            start=self._span.start,
-            end=self._span.end,
-            state=self._state,
-            throughput=self._throughput,
+            start=self._span.start if seat is None else seat.start,
+            end=self._span.end if seat is None else seat.end,
+            state=self._state if seat is None else seat.phase,
+            throughput=self._throughput if seat is None else seat.throughput,
             kv_bytes=checked.config.kv_cache_mib << 20,
             addresses=tuple(Announced(*address) for address in checked.config.announced_addresses),
             model_digest=checked.manifest.digest,
             total_blocks=checked.manifest.total_blocks,
             software=__version__,
+            seating=None if seat is None else seating_of(seat),
         )
 
     def _run_in_background(self, work: Coroutine[None, None, None]) -> None:
@@ -212,7 +295,7 @@ class Server:
         while True:
             await asyncio.sleep(self._checked.config.announce_period_seconds)
             try:
-                await self._directory.announce(self._record())
+                await self.announce()
             except PeerLostError as error:
                 # The next period tries again; a server that cannot announce still serves.
                 log.warning("the record could not be renewed", reason=str(error))

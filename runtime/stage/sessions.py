@@ -10,7 +10,7 @@ import structlog
 from torch import Tensor
 
 from runtime.engine.worker import Slot, Worker
-from runtime.errors import PeerLostError, SessionError, StagefleetError, WireError
+from runtime.errors import MovedError, PeerLostError, SessionError, StagefleetError, WireError
 from runtime.model.dtype import dtype_name
 from runtime.spec.stage import StageConfig
 from runtime.stage.opening import check_opening
@@ -61,7 +61,11 @@ class Session:
 
 
 class StageSessions:
-    """A server's part in every session: the handler of stages 1 and later."""
+    """A server's part in every session: the handler of stages 1 and later.
+
+    Attributes:
+        accepting: new sessions may be opened.
+    """
 
     def __init__(
         self, config: StageConfig, worker: Worker, neighbours: Neighbours, peer_id: str
@@ -73,6 +77,13 @@ class StageSessions:
         self._peer_id = peer_id
         self._sessions: dict[SessionId, Session] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self.accepting = True
+
+    def serve(self, worker: Worker) -> None:
+        """Serve another worker's span from now on; no session may be open."""
+        if self._sessions:
+            raise ValueError(f"{len(self)} sessions still need the old span")
+        self._worker = worker
 
     def __len__(self) -> int:
         """Return how many sessions are open."""
@@ -124,6 +135,10 @@ class StageSessions:
     async def _open(self, connection: Connection, terms: Open) -> None:
         if terms.session in self._sessions:
             raise WireError("a session with this id is open already")
+        if not self.accepting:
+            raise MovedError(
+                "this server leaves its blocks", hint="the swarm has changed; ask again"
+            )
         engine, most = self._worker.engine, self._config.max_batch
         span = check_opening(terms, self._peer_id, engine, most)
         slot = self._worker.open(terms.padding, terms.max_length, span)

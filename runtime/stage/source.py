@@ -3,7 +3,6 @@
 from typing import Protocol
 
 from runtime.checks.config import Checked
-from runtime.errors import ConfigError
 from runtime.spec.base import Span
 
 
@@ -30,12 +29,6 @@ class FixedSpan:
         return self._span
 
 
-def configured(checked: Checked) -> SpanSource:
-    """Return the source that a configuration asks for.
-
-    Raises:
-        ConfigError: it asks for one that there is not.
-    """
-    if checked.span is None:
-        raise ConfigError(f"nothing says which blocks stage {checked.config.stage} serves")
-    return FixedSpan(checked.span)
+def configured(checked: Checked) -> SpanSource | None:
+    """Return the source that a configuration asks for; None: the server balances itself."""
+    return None if checked.span is None else FixedSpan(checked.span)

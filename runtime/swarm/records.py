@@ -6,7 +6,9 @@ import msgspec
 from msgspec import Meta
 
 Text = Annotated[str, Meta(max_length=256)]
-State = Literal["joining", "online", "draining"]
+State = Literal["reserving", "joining", "online", "draining"]
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+Block = Annotated[int, Meta(ge=0, le=2**16)]
 
 
 class Announced(msgspec.Struct, frozen=True, array_like=True):
@@ -15,6 +17,17 @@ class Announced(msgspec.Struct, frozen=True, array_like=True):
     host: Text
     dht_port: Annotated[int, Meta(ge=1, le=65535)]
     rpc_port: Annotated[int, Meta(ge=1, le=65535)]
+
+
+class Seating(msgspec.Struct, frozen=True, array_like=True):
+    """A balanced server's part in the protocol; see `runtime.balance.seat.Seat`."""
+
+    num_blocks: Annotated[int, Meta(ge=1, le=2**16)]
+    ticket: Count = 0
+    target: tuple[Block, Block] | None = None
+    claim: Count | None = None
+    fence: Count = 0
+    beat: Count = 0
 
 
 class ServerInfo(msgspec.Struct, frozen=True):
@@ -32,6 +45,7 @@ class ServerInfo(msgspec.Struct, frozen=True):
         model_digest: which model it serves.
         total_blocks: how many blocks that model has.
         software: its release.
+        seating: of a server that chooses its blocks; None under fixed splits.
     """
 
     peer_id: Text
@@ -45,6 +59,7 @@ class ServerInfo(msgspec.Struct, frozen=True):
     model_digest: Text
     total_blocks: Annotated[int, Meta(ge=1, le=2**16)]
     software: Text
+    seating: Seating | None = None
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -62,4 +77,7 @@ def decode(data: bytes) -> ServerInfo | None:
         info = _decoder.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    return info if info.start <= info.end <= info.total_blocks else None
+    spans = [(info.start, info.end)]
+    if info.seating is not None:
+        spans += [(0, info.seating.num_blocks), info.seating.target or (0, 0)]
+    return info if all(start <= end <= info.total_blocks for start, end in spans) else None

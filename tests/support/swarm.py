@@ -132,6 +132,17 @@ async def serving_spans(plan: HostPlan, spans: Mapping[int, Span]) -> AsyncItera
         yield clients
 
 
+@contextlib.asynccontextmanager
+async def serving_place(plan: HostPlan, place: int) -> AsyncIterator[Client | None]:
+    """Run one server of a plan in this process; yields its client side, if it has one."""
+    from runtime.checks.config import checked, read_config
+    from runtime.stage.process import Server
+
+    config = checked(read_config(Path(plan.stages[place].config_path)))
+    async with Server(config).serving() as client:
+        yield client
+
+
 def prepare_spans(root: Path, model: Path, servers: int, **serving: object) -> HostPlan:
     """Prepare a stage 0 that only embeds and so many servers, whose spans are said later."""
     plan = prepare(make_fleet(root, model, tuple(range(1, servers + 1)), **serving))
