@@ -77,7 +77,8 @@ def check_config(
     from runtime.checks.config import checked, read_config
 
     found = checked(read_config(path))
-    blocks = f"blocks {found.span}" if found.span is not None else "blocks of its own choice"
+    chosen = f"{found.config.num_blocks} blocks of its own choice"
+    blocks = chosen if found.span is None else f"blocks {found.span}"
     results.print(f"stage {found.config.stage} serves {blocks} of {found.manifest.name}")
 
 

@@ -63,7 +63,7 @@ async def assert_answers_are_right(client: Client, model: Path) -> None:
         assert [list(ids) for ids in end.token_ids] == wanted
 
 
-@pytest.mark.parametrize(("servers", "num_blocks", "copies"), [(4, 3, 1), (3, 12, 3), (4, 6, 2)])
+@pytest.mark.parametrize(("servers", "num_blocks", "copies"), [(4, 3, 1), (3, 12, 3)])
 async def test_servers_that_start_together_cover_the_model_evenly(
     servers: int, num_blocks: int, copies: int, model: Path, tmp_path: Path
 ) -> None:
@@ -76,28 +76,94 @@ async def test_servers_that_start_together_cover_the_model_evenly(
         await assert_answers_are_right(client, model)
 
 
-async def test_a_server_that_joins_closes_a_gap_and_one_that_is_left_over_moves_into_the_next(
-    model: Path, tmp_path: Path
-) -> None:
-    plan = balanced(tmp_path, model, 4, 6)
+class Swarm:
+    """Servers of a plan that are started and stopped one by one."""
+
+    def __init__(self, plan: HostPlan, stack: AsyncExitStack) -> None:
+        self._plan, self._stack = plan, stack
+        self._running: dict[int, AsyncExitStack] = {}
+        self.client: Client
+
+    async def start(self, *places: int) -> None:
+        """Start servers together, and wait until they serve."""
+        for place in places:
+            self._running[place] = await self._stack.enter_async_context(AsyncExitStack())
+        clients = await asyncio.gather(
+            *(
+                self._running[place].enter_async_context(serving_place(self._plan, place))
+                for place in places
+            )
+        )
+        for client in clients:
+            self.client = client or self.client
+
+    async def stop(self, *places: int) -> None:
+        """Stop servers, and wait until nobody counts on them any more."""
+        for place in places:
+            await self._running.pop(place).aclose()
+        async with asyncio.timeout(60):
+            while True:
+                if not set(places) & {s.stage for s in await self.client.servers()}:
+                    return
+                await asyncio.sleep(0.5)  # between two looks; the timeout ends them
+
+    async def places(self, span: tuple[int, int]) -> list[int]:
+        """Return who serves a span."""
+        return sorted(
+            server.stage
+            for server in await self.client.servers()
+            if (server.start, server.end) == span and server.state == "online" and server.stage > 0
+        )
+
+
+FIRST, SECOND = (0, 6), (6, 12)
+
+
+async def test_servers_go_where_the_swarm_needs_them(model: Path, tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
-        started = {place: await stack.enter_async_context(AsyncExitStack()) for place in range(5)}
-        client = await started[0].enter_async_context(serving_place(plan, 0))
-        assert client is not None
-        # One after the other.
-        for place, expected in enumerate([(0, 6), (6, 12), (0, 6)], start=1):
-            await started[place].enter_async_context(serving_place(plan, place))
-            assert expected in await held(client)
-        assert await held(client) == [(0, 6), (0, 6), (6, 12)]
-        await wait_for_route(client)
-        await assert_answers_are_right(client, model)
+        swarm = Swarm(balanced(tmp_path, model, 4, 6), stack)
+        await swarm.start(0)
+        await swarm.start(1)
+        assert await swarm.places(FIRST) == [1]
+        await swarm.start(2)
+        assert await swarm.places(SECOND) == [2]
+        # It helps most where the slower of the two is.
+        await swarm.start(3)
+        both, alone = sorted([await swarm.places(FIRST), await swarm.places(SECOND)], key=len)[::-1]
+        assert (len(both), len(alone)) == (2, 1)
+        await wait_for_route(swarm.client)
+        await assert_answers_are_right(swarm.client, model)
 
-        # Both places were covered by two at most; now one has nobody.
-        await started[2].aclose()
-        await until_held(client, [(0, 6), (6, 12)])
-        await wait_for_route(client)
-        await assert_answers_are_right(client, model)
+        # Now nobody has these blocks, and one of the two takes them over.
+        await swarm.stop(*alone)
+        await until_held(swarm.client, [FIRST, SECOND])
+        await wait_for_route(swarm.client)
+        await assert_answers_are_right(swarm.client, model)
 
-        await started[4].enter_async_context(serving_place(plan, 4))
-        assert len(await held(client)) == 3
-        await assert_answers_are_right(client, model)
+        await swarm.start(4)
+        assert len(await held(swarm.client)) == 3
+        await assert_answers_are_right(swarm.client, model)
+
+
+async def test_no_request_fails_through_a_move(model: Path, tmp_path: Path) -> None:
+    plan = balanced(tmp_path, model, 6, 6)
+    for place in range(1, 7):
+        change_config(plan, place, mean_balance_check_period=4)
+    wanted = greedy_ids(model, PROMPTS, NEW_TOKENS)
+    async with AsyncExitStack() as stack:
+        swarm = Swarm(plan, stack)
+        await swarm.start(0)
+        await swarm.start(*range(1, 7))
+        sizes = {span: len(await swarm.places(span)) for span in (FIRST, SECOND)}
+        assert sum(sizes.values()) == 6
+        weak = min(sizes, key=lambda span: sizes[span])
+        _, *stopped = await swarm.places(weak)
+        await swarm.stop(*stopped)
+        answers = 0
+        async with asyncio.timeout(120):
+            while len(await swarm.places(weak)) < 2:
+                _, end = await collect(swarm.client, REQUEST)
+                assert [list(ids) for ids in end.token_ids] == wanted
+                answers += 1
+        assert answers > 0
+        await assert_answers_are_right(swarm.client, model)

@@ -54,6 +54,13 @@ def test_in_balanced_mode_stage_0_has_no_block(config: Path, tmp_path: Path) -> 
     assert (done.returncode, done.stdout) == (0, "stage 0 serves blocks [0, 0) of tiny-llama\n")
 
 
+def test_in_balanced_mode_other_stages_choose_their_blocks(config: Path, tmp_path: Path) -> None:
+    balanced = changed(config, tmp_path, use_load_balancing=True, num_blocks=2)
+    done = run("check-config", balanced)
+    said = "stage 1 serves 2 blocks of its own choice of tiny-llama\n"
+    assert (done.returncode, done.stdout) == (0, said)
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
@@ -64,8 +71,8 @@ def test_in_balanced_mode_stage_0_has_no_block(config: Path, tmp_path: Path) -> 
         ({"splitz": [2]}, "unknown key 'splitz'; did you mean 'splits'?"),
         ({"identity": None}, "no identity: servers talk over mutual TLS only"),
         (
-            {"use_load_balancing": True, "num_blocks": 2},
-            "use_load_balancing is not served by this release yet",
+            {"use_load_balancing": True, "num_blocks": 6, "total_blocks": None},
+            "num_blocks is 6, but the model",
         ),
     ],
 )

@@ -2,12 +2,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.swarm.records import Announced, decode, encode
+from runtime.swarm.records import Announced, Seating, decode, encode
 from tests.support.records import info
 
 
 def test_a_record_survives_the_dht() -> None:
     assert decode(encode(info())) == info()
+    balanced = info(
+        seating=Seating(num_blocks=4, ticket=3, target=(1, 5), claim=7, fence=9, beat=2)
+    )
+    assert decode(encode(balanced)) == balanced
 
 
 @pytest.mark.parametrize(
@@ -25,6 +29,11 @@ def test_a_record_survives_the_dht() -> None:
         {"addresses": (Announced("h", 0, 1),)},
         {"peer_id": "x" * 300},
         {"stage": -1},
+        {"seating": Seating(num_blocks=0)},
+        {"seating": Seating(num_blocks=31)},
+        {"seating": Seating(num_blocks=4, target=(4, 2))},
+        {"seating": Seating(num_blocks=4, target=(28, 32))},
+        {"seating": Seating(num_blocks=4, ticket=-1)},
     ],
 )
 def test_a_record_that_contradicts_itself_is_none(fields: dict[str, object]) -> None:
