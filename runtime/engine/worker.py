@@ -165,20 +165,26 @@ class Worker:
         """
         if len(self.engine.span) == 0:
             return 0.0
-        slot = self.open((0,), _MOST_STEPS + 1)
+        slot = self.open((0,), self._measured_positions())
         hidden = torch.zeros(1, 1, self.engine.hidden_size, dtype=self.engine.dtype)
         hidden = hidden.to(self.engine.device)
         try:
             await self.forward(slot, hidden)
             durations: list[int] = []
-            while len(durations) < _LEAST_STEPS or (
-                len(durations) < _MOST_STEPS and sum(durations) < _MEASURED_NS
+            while slot.length < slot.max_length and (
+                len(durations) < _LEAST_STEPS or sum(durations) < _MEASURED_NS
             ):
                 step = await self.forward(slot, hidden)
                 durations.append(step.finished - step.started)
         finally:
             self.close(slot)
         return 1e9 / sorted(durations)[len(durations) // 4]
+
+    def _measured_positions(self) -> int:
+        """Return how many positions a measurement takes: one to warm up, and one at least."""
+        position_bytes = len(self.engine.span) * self.engine.block_kv_bytes
+        room = (self.kv_total_bytes - self.kv_used_bytes) // max(1, position_bytes)
+        return max(2, min(_MOST_STEPS + 1, self.engine.max_length, room))
 
     @staticmethod
     def _sample(slot: Slot, logits: Tensor, sampling: Sampling) -> tuple[int, ...]:

@@ -71,10 +71,15 @@ class Connection:
         self.name = f"stage {peer.stage} ({peer.peer_id[-6:]})"
 
     @property
-    def latency(self) -> float:
-        """Seconds that a packet takes to the peer, as the kernel has measured it."""
+    def latency(self) -> float | None:
+        """Seconds that a packet takes to the peer, as the kernel measures it; None once closed."""
         sock = self._writer.get_extra_info("socket")
-        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+        if sock is None:
+            return None
+        try:
+            info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+        except OSError:
+            return None
         (round_trip,) = struct.unpack_from("=I", info, _MIN_RTT)
         return float(round_trip) / 2e6
 

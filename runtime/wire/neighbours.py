@@ -77,7 +77,8 @@ class Neighbours:
 
     def latencies(self) -> dict[str, float]:
         """Return the seconds that a packet takes to each server that has been dialled."""
-        return {peer_id: known.latency for peer_id, known in self._dialled.items()}
+        found = ((peer_id, known.latency) for peer_id, known in self._dialled.items())
+        return {peer_id: latency for peer_id, latency in found if latency is not None}
 
     async def stop(self) -> None:
         """Close every connection and stop listening."""

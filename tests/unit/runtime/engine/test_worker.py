@@ -97,6 +97,21 @@ def on_loop(engine: Recorder) -> list[bool]:
     return [thread is threading.current_thread() for thread in engine.threads]
 
 
+@pytest.mark.parametrize("bytes_of_a_block", [1 << 10, 1 << 17])
+async def test_throughput_is_measured_within_the_budget_and_the_context(
+    engine: Recorder, bytes_of_a_block: int
+) -> None:
+    engine.block_kv_bytes, engine.step_ms = bytes_of_a_block, 2
+    made = await Worker.load(lambda: engine, kv_cache_mib=1)
+    try:
+        assert await made.throughput() == 500
+    finally:
+        made.stop()
+    # Two positions are all that the smaller budget has room for.
+    assert len(engine.threads) == (2 if bytes_of_a_block == 1 << 17 else engine.max_length)
+    assert made.kv_used_bytes == 0
+
+
 async def test_decode_steps_stay_on_the_loop_once_they_are_known_to_be_short(
     worker: Worker, engine: Recorder
 ) -> None:
