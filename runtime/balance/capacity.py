@@ -27,15 +27,6 @@ def capacity(snapshot: Snapshot) -> float:
     return float(capacities(enclosed(snapshot)[np.newaxis])[0])
 
 
-def ideal(snapshot: Snapshot) -> float:
-    """Return an upper bound of the capacity that any placement of these servers has.
-
-    Raises:
-        ValueError: the model has no blocks.
-    """
-    return float(snapshot.works.sum()) / snapshot.total_blocks
-
-
 def enclosed(snapshot: Snapshot) -> Floats:
     """Return the work of the servers within [i, j), for all block boundaries i and j.
 

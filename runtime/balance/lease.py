@@ -46,6 +46,11 @@ def may_leave(
         others: the seats of all others.
         beats: the others' beats when it said so; who has not spoken since does not count.
     """
-    spoken = (seat for seat in others if seat.beat > beats.get(seat.peer_id, seat.beat))
+    spoken = (
+        seat
+        for seat in others
+        # One with fixed splits does not leave by itself, seen or not.
+        if seat.fixed or seat.beat > beats.get(seat.peer_id, seat.beat)
+    )
     copies = serving(total_blocks, spoken).replicas
     return bool((copies[me.start : me.end] > 0).all())

@@ -1,8 +1,8 @@
 """A balanced server's part in the swarm: what it does next, given what it sees.
 
 No clocks, no network and no waiting in here: `advance` is called when there is news, or when the
-time that it asked for has come, and returns what its owner has to do. The server's loop and the
-simulation call the same code.
+time `wake` has come; what its owner has to do then, `doing`, `load` and `seat` say. The server's
+loop and the simulation call the same code.
 """
 
 from collections import deque
@@ -17,11 +17,16 @@ from runtime.balance.lease import claimed, highest_fence, holds, may_leave
 from runtime.balance.placement import Choice
 from runtime.balance.reservation import chosen, ticket
 from runtime.balance.seat import Seat, snapshot_of
+from runtime.spec.stage import StageConfig
 
 Doing = Literal["reserving", "loading", "idle", "claiming", "leaving", "draining"]
 _COOL_DOWN_PERIODS = 5
 _NEWS = 100
 """So many decisions are kept for an owner who takes none."""
+
+
+def _default(name: str) -> float:
+    return float(StageConfig.model_fields[name].default)
 
 
 @dataclass(frozen=True)
@@ -32,17 +37,20 @@ class Manner:
         total_blocks: of the model.
         balance_quality: below this share of what the swarm could reach it moves at once.
         mean_balance_check_period: mean seconds between two looks at the balance.
-        settle_seconds: within half of this, what a server says reaches every other one.
         renew_seconds: a server says something at least as often.
         keeps_both: there is memory to load a new span while the old one serves.
     """
 
     total_blocks: int
-    balance_quality: float = 0.75
-    mean_balance_check_period: float = 60
-    settle_seconds: float = 5
-    renew_seconds: float = 10
+    balance_quality: float = _default("balance_quality")
+    mean_balance_check_period: float = _default("mean_balance_check_period")
+    renew_seconds: float = _default("announce_period_seconds")
     keeps_both: bool = False
+
+    @property
+    def settle_seconds(self) -> float:
+        """How long a server waits for the others: in half of it what it says has reached them."""
+        return self.renew_seconds / 2
 
 
 @dataclass

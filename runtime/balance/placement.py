@@ -86,7 +86,8 @@ def choose_best_blocks(
 def best_move(snapshot: Snapshot) -> Choice | None:
     """Return the move of one server that helps most, or None if none helps.
 
-    No server leaves blocks of which it is the last online copy, and none that still loads moves.
+    No server leaves blocks of which it is the last online copy, and none moves that still loads or
+    is fixed.
     """
     movers = _free_to_move(snapshot)
     if not len(movers):
@@ -123,14 +124,15 @@ def _starts(snapshot: Snapshot, num_blocks: int) -> Integers:
 
 
 def _free_to_move(snapshot: Snapshot) -> Integers:
-    """Return the indices of those that are online and not the last online copy of a block."""
+    """Return the indices of those that may move, and are not the last online copy of a block."""
     if not snapshot.servers:
         return np.zeros(0, np.int64)
     copies = snapshot.online().replicas
     # The number of single copies before each boundary tells whether a span has one.
     singles = np.concatenate([[0], np.cumsum(copies <= 1)])
-    online = np.fromiter((s.online for s in snapshot.servers), bool, len(snapshot.servers))
-    return np.flatnonzero(online & (singles[snapshot.ends] == singles[snapshot.starts]))
+    movable = (s.online and not s.fixed for s in snapshot.servers)
+    able = np.fromiter(movable, bool, len(snapshot.servers))
+    return np.flatnonzero(able & (singles[snapshot.ends] == singles[snapshot.starts]))
 
 
 def _moves(snapshot: Snapshot, movers: Integers) -> tuple[Floats, Integers]:

@@ -23,6 +23,7 @@ class Seat:
         ticket: one more than any that it saw when it asked for blocks.
         target: the blocks that it moves to.
         claim: its claim to be the one that moves: one more than any that it had seen.
+        fixed: it has fixed splits: it never moves, and takes no part in the protocol.
         fence: the highest claim that it has ever seen, so that no number is used for two moves; it
             travels with other news and is none itself.
         beat: how many times it has said something, so that what it says can be told from an echo.
@@ -37,6 +38,7 @@ class Seat:
     ticket: int
     target: tuple[int, int] | None = None
     claim: int | None = None
+    fixed: bool = False
     fence: int = field(default=0, compare=False)
     beat: int = field(default=0, compare=False)
 
@@ -54,7 +56,14 @@ class Seat:
     def placed(self) -> Placed:
         """Where it serves, or will."""
         start, end = self.target or (self.start, self.end)
-        return Placed(self.peer_id, start, end, self.throughput, online=self.phase == "online")
+        return Placed(
+            self.peer_id,
+            start,
+            end,
+            self.throughput,
+            online=self.phase == "online",
+            fixed=self.fixed,
+        )
 
 
 def snapshot_of(total_blocks: int, seats: Iterable[Seat]) -> Snapshot:

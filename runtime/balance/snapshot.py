@@ -21,6 +21,7 @@ class Placed:
         end: the block behind its last one.
         throughput: decode steps per second that it makes through its whole span.
         online: it takes sessions; otherwise it loads.
+        fixed: it never moves.
     """
 
     peer_id: str
@@ -28,16 +29,12 @@ class Placed:
     end: int
     throughput: float
     online: bool = True
+    fixed: bool = False
 
     @property
     def num_blocks(self) -> int:
         """The length of its span."""
         return self.end - self.start
-
-    @property
-    def work(self) -> float:
-        """What it computes at most, in blocks times decode steps per second."""
-        return self.throughput * self.num_blocks
 
 
 @dataclass(frozen=True)
@@ -68,10 +65,6 @@ class Snapshot:
         """Return it with a server added, or in the place of its older self."""
         return Snapshot.of(self.total_blocks, (*self.without(server.peer_id).servers, server))
 
-    def server(self, peer_id: str) -> Placed | None:
-        """Return what is known of a server."""
-        return next((s for s in self.servers if s.peer_id == peer_id), None)
-
     @cached_property
     def starts(self) -> Integers:
         """The first block of each server."""
@@ -89,7 +82,7 @@ class Snapshot:
 
     @cached_property
     def works(self) -> Floats:
-        """The work of each server."""
+        """What each server computes at most, in blocks times decode steps per second."""
         return self.throughputs * (self.ends - self.starts)
 
     @cached_property
@@ -113,8 +106,3 @@ class Snapshot:
     def holes(self) -> tuple[int, ...]:
         """The blocks that nobody holds."""
         return tuple(int(block) for block in np.flatnonzero(self.replicas == 0))
-
-    @property
-    def single_copies(self) -> tuple[int, ...]:
-        """The blocks that one server holds."""
-        return tuple(int(block) for block in np.flatnonzero(self.replicas == 1))

@@ -13,10 +13,8 @@ from runtime.balance.simulation.workload import Workload, churn, start_together
 from runtime.balance.simulation.world import World
 from runtime.cli.output import print_json, results
 from runtime.errors import RequestError
-from runtime.spec.stage import StageConfig
 
 _HOUR_SECONDS = 3600
-_QUALITY = StageConfig.model_fields["balance_quality"].default
 
 
 class Policy(StrEnum):
@@ -41,7 +39,7 @@ def simulate_balance(
             min=0, help="Let equal servers with so many blocks start within one second, and stay."
         ),
     ] = 0,
-    balance_quality: Annotated[float, typer.Option(min=0)] = _QUALITY,
+    balance_quality: Annotated[float, typer.Option(min=0)] = Manner.balance_quality,
     policy: Annotated[Policy, typer.Option(help="Whose rules servers follow.")] = Policy.BOTH,
     seed: Annotated[int, typer.Option(min=0, help="Of everything that is random.")] = 0,
     json_output: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,

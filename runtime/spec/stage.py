@@ -7,12 +7,15 @@ flags are made from its fields; there is no second list to keep in step.
 import ipaddress
 import itertools
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from runtime.spec.base import Address, Cidr, Frozen, Ip, Name, Port, Span
 from runtime.spec.services import DHT, GATEWAY, RPC, stage_port
+
+PERIODS_TO_EXPIRY: Final = 3
+"""A record is forgotten if its server has not renewed it for so many periods."""
 
 
 def _numbers(value: object) -> object:
@@ -64,7 +67,8 @@ class Serving(Frozen):
     announce_period_seconds: float = Field(
         default=10,
         gt=0,
-        description="how often a server renews its record; a record outlives three periods",
+        description="how often a server renews its record, which outlives "
+        f"{PERIODS_TO_EXPIRY} periods",
     )
 
 

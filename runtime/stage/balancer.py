@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable
 from typing import Protocol
 
+import msgspec
 import numpy as np
 import structlog
 
@@ -19,7 +20,8 @@ from runtime.swarm.records import Seating, ServerInfo
 
 log = structlog.get_logger()
 
-_DRAIN_LOOK_SECONDS = 0.2
+_LOOK_SECONDS = 0.2
+"""At least so long between two looks, whatever fails and is tried again."""
 _DRAIN_SECONDS = 600
 """So long a server waits for its sessions to end before it gives up a move."""
 
@@ -72,8 +74,6 @@ class Balancer:
             total_blocks=total_blocks,
             balance_quality=config.balance_quality,
             mean_balance_check_period=config.mean_balance_check_period,
-            # A record reaches everybody well within a quarter of the time it is renewed in.
-            settle_seconds=config.announce_period_seconds / 2,
             renew_seconds=config.announce_period_seconds,
         )
         seat = Seat(peer_id, "reserving", 0, 0, config.num_blocks, throughput, ticket=0)
@@ -158,13 +158,13 @@ class Balancer:
         """Wait until there is something to do."""
         member, now = self._member, time.monotonic()
         seconds = min(member.wake, self._renewed + member.manner.renew_seconds) - now
-        if member.doing == "draining":
-            seconds = _DRAIN_LOOK_SECONDS
-        if self._loading is not None:
-            await asyncio.wait([self._loading], timeout=max(0.0, seconds))
+        if member.doing == "draining" or (self._loading is not None and self._loading.done()):
+            seconds = 0
+        seconds = max(_LOOK_SECONDS, seconds)
+        if self._loading is None or self._loading.done():
+            await asyncio.sleep(seconds)
         else:
-            # Never idle on the spot: discovery may not answer, and is asked again at once then.
-            await asyncio.sleep(max(_DRAIN_LOOK_SECONDS, seconds))
+            await asyncio.wait([self._loading], timeout=seconds)
 
     def _seats(self, servers: Iterable[ServerInfo]) -> tuple[Seat, ...]:
         own = self._member.seat.peer_id
@@ -211,23 +211,12 @@ def seat_of(server: ServerInfo) -> Seat | None:
         phase=server.state,
         start=server.start,
         end=server.end,
-        num_blocks=seating.num_blocks,
         throughput=server.throughput,
-        ticket=seating.ticket,
-        target=seating.target,
-        claim=seating.claim,
-        fence=seating.fence,
-        beat=seating.beat,
+        fixed=server.seating is None,
+        **msgspec.structs.asdict(seating),
     )
 
 
 def seating_of(seat: Seat) -> Seating:
     """Return what a record says of a seat beside the blocks and the throughput."""
-    return Seating(
-        num_blocks=seat.num_blocks,
-        ticket=seat.ticket,
-        target=seat.target,
-        claim=seat.claim,
-        fence=seat.fence,
-        beat=seat.beat,
-    )
+    return Seating(**{name: getattr(seat, name) for name in Seating.__struct_fields__})

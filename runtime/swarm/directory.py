@@ -8,14 +8,13 @@ from pathlib import Path
 import structlog
 
 from runtime.errors import ConfigError, PeerLostError
-from runtime.spec.stage import StageConfig
+from runtime.spec.stage import PERIODS_TO_EXPIRY, StageConfig
 from runtime.swarm.membership import Membership
 from runtime.swarm.node import Node
 from runtime.swarm.records import ServerInfo, decode, encode
 
 log = structlog.get_logger()
 
-_PERIODS_TO_EXPIRY = 3
 _JOIN_PERIOD_SECONDS = 5
 # Everything that a daemon which runs answers within.
 _ANSWER_SECONDS = 15
@@ -88,7 +87,7 @@ class Directory:
         Raises:
             PeerLostError: discovery does not answer.
         """
-        lifetime = _PERIODS_TO_EXPIRY * self._config.announce_period_seconds
+        lifetime = PERIODS_TO_EXPIRY * self._config.announce_period_seconds
         node = self._running()
         async with _answering():
             await node.store(self._key, info.peer_id, encode(info), lifetime)

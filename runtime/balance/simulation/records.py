@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 
+from runtime.balance.member import Manner
 from runtime.balance.seat import Seat
 from runtime.balance.simulation.workload import Partition
+from runtime.spec.stage import PERIODS_TO_EXPIRY
 
-EXPIRY_SECONDS = 30
-"""A record that is not renewed is forgotten after this; servers renew three times as often."""
+EXPIRY_SECONDS = PERIODS_TO_EXPIRY * Manner.renew_seconds
+"""A record that is not renewed is forgotten after this."""
 _KEPT = 8
 _MIX = 0x9E3779B97F4A7C15
 

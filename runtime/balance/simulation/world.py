@@ -17,8 +17,6 @@ from runtime.balance.simulation.workload import Life, Workload
 from runtime.balance.simulation.yardstick import Published
 from runtime.balance.snapshot import Placed, Snapshot
 
-RENEW_SECONDS = EXPIRY_SECONDS / 3
-
 
 class Policy(Protocol):
     """What decides for one server: `Member`, or the yardstick."""
@@ -161,7 +159,7 @@ class World:
             return
         self._step(now, peer, server)
         self._directory.write(now, server.policy.record())
-        self._at(now + RENEW_SECONDS, self._renew, peer)
+        self._at(now + self._manner.renew_seconds, self._renew, peer)
 
     def _wake(self, now: float, peer: str) -> None:
         server = self._servers.get(peer)
@@ -182,7 +180,7 @@ class World:
         self._tell(now, server)
         if np.isfinite(policy.wake):
             server.wakes_at = max(now, policy.wake - server.life.skew)
-            if server.wakes_at < now + RENEW_SECONDS:
+            if server.wakes_at < now + self._manner.renew_seconds:
                 self._at(server.wakes_at + 1e-6, self._wake, peer)
                 server.wakes_at += 1e-6
 

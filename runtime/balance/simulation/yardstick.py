@@ -45,8 +45,12 @@ class Published:
         self._rest(now)
 
     def drained(self) -> None:
-        """Never: it does not wait for its sessions."""
-        raise NotImplementedError
+        """Refuse: it does not wait for its sessions, so nobody has to say that they have ended.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError("there are no blocks to go to")
 
     def advance(self, now: float, others: Iterable[Seat]) -> None:
         """Choose, or ask whether to choose anew, if it is time."""

@@ -32,6 +32,12 @@ def test_nobody_leaves_blocks_that_no_other_serves() -> None:
     assert may_leave(8, me, [seat("b", 0, 3, beat=2), seat("c", 3, 6, beat=2)], beats)
 
 
+def test_a_server_with_fixed_splits_stays_without_saying_so() -> None:
+    me = seat("me", phase="draining", target=(4, 8))
+    assert may_leave(8, me, [seat("b", fixed=True)], {"b": 0})
+    assert not may_leave(8, me, [seat("b", phase="draining", fixed=True)], {"b": 0})
+
+
 def test_who_leaves_or_loads_or_is_not_heard_any_more_does_not_count() -> None:
     me = seat("me", phase="draining", target=(4, 8))
     assert not may_leave(8, me, [seat("b", phase="draining", beat=2)], {"b": 1})

@@ -80,8 +80,7 @@ def test_a_move_helps_and_leaves_no_block_alone(snapshot: Snapshot) -> None:
     move = best_move(snapshot)
     if move is None:
         return
-    server = snapshot.server(move.peer_id)
-    assert server is not None
+    (server,) = (each for each in snapshot.servers if each.peer_id == move.peer_id)
     assert server.online
     assert server.num_blocks == move.end - move.start
     others = snapshot.online().without(move.peer_id)
@@ -106,6 +105,15 @@ def test_a_gap_is_closed_by_whoever_is_not_alone() -> None:
 def test_nobody_moves_who_is_needed_where_it_is() -> None:
     assert best_move(Snapshot.of(8, [Placed("a", 0, 4, 1), Placed("b", 4, 8, 1)])) is None
     assert best_move(Snapshot.of(8, [])) is None
+
+
+def test_servers_with_fixed_splits_count_but_never_move() -> None:
+    fixed = [Placed(name, 0, 4, 1, fixed=True) for name in "xyz"]
+    crowd = Snapshot.of(8, [*fixed, Placed("a", 0, 4, 1), Placed("b", 4, 8, 1)])
+    move = best_move(crowd)
+    assert move is not None
+    assert (move.peer_id, move.start) == ("a", 4)
+    assert best_move(Snapshot.of(8, [*fixed, Placed("b", 4, 8, 1)])) is None
 
 
 def test_a_server_is_placed_as_if_it_were_not_there_yet() -> None:
