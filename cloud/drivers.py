@@ -22,14 +22,14 @@ def driver(cloud: Cloud, fleet: str, owner: str) -> Provider:
     """
     with _installed(cloud):
         if isinstance(cloud, AwsCloud):
-            from cloud.aws import Aws
+            from cloud.aws.driver import Aws
 
             return Aws(cloud, fleet, owner)
         if isinstance(cloud, AzureCloud):
-            from cloud.azure import Azure
+            from cloud.azure.driver import Azure
 
             return Azure(cloud, fleet, owner)
-        from cloud.gcp import Gcp
+        from cloud.gcp.driver import Gcp
 
         return Gcp(cloud, fleet, owner)
 
@@ -48,11 +48,11 @@ def instances_driver(cloud: Cloud, fleet: str, owner: str) -> Instances:
     """
     with _installed(cloud):
         if isinstance(cloud, AwsCloud):
-            from cloud.aws_instances import AwsInstances
+            from cloud.aws.instances import AwsInstances
 
             return AwsInstances(cloud, fleet, owner)
         if isinstance(cloud, GcpCloud):
-            from cloud.gcp_instances import GcpInstances
+            from cloud.gcp.instances import GcpInstances
 
             return GcpInstances(cloud, fleet, owner)
     raise CloudError(

@@ -259,7 +259,8 @@ def _is_mapped(inventory: Inventory, name: str) -> bool:
     host = inventory.fleet.hosts[name]
     ssh_port = int(inventory.variables[name].get("ansible_port", host.ports.ssh))
     return ssh_port != host.ports.ssh or any(
-        stage.public_dht_port or stage.public_rpc_port for stage in host.stages
+        entry.public_dht_port or entry.public_rpc_port
+        for entry in (*host.stages, *(host.servers or ()))
     )
 
 

@@ -29,6 +29,7 @@ _LAB: Final = (
     "operation",
     "faults",
     "firewall",
+    "balanced",
     "removal",
     "vm",
 )

@@ -6,9 +6,8 @@ from typing import Final
 from runtime.balance.capacity import capacity
 from runtime.balance.placement import Choice, best_move
 from runtime.balance.snapshot import Snapshot
+from runtime.balance.worth import WORTH
 
-WORTH: Final = 0.95
-"""Above this share of what a move would reach, none is made: measurements are not better."""
 HORIZON_SECONDS: Final = 600
 """A move has to pay for itself within this time; later the swarm is another one."""
 
@@ -32,7 +31,7 @@ class Decision:
     @property
     def quality(self) -> float:
         """What the swarm reaches of what it could reach with one move more, 0 to 1."""
-        return self.initial / self.new if self.new > 0 else 1.0
+        return min(1.0, self.initial / self.new) if self.new > 0 else 1.0
 
     def __str__(self) -> str:
         """Return it in the words that operators look for."""
@@ -78,9 +77,10 @@ def should_choose_other_blocks(
 
 def _paying(best: Choice, lost: float) -> Decision:
     """Return whether a move pays that costs `lost` steps while its server loads."""
-    if best.before > WORTH * best.after:
+    if best.gain < (1 - WORTH) * best.before:
         return Decision(None, best.before, best.after, f"less than {1 - WORTH:.0%} to gain")
-    seconds = lost / (best.after - best.before)
+    # Nothing is lost where old blocks are served meanwhile; rounding must not say less than that.
+    seconds = max(0.0, lost) / best.gain
     if seconds >= HORIZON_SECONDS:
         reason = f"it would pay for itself after {seconds:.0f} s, when the swarm is another one"
         return Decision(None, best.before, best.after, reason)

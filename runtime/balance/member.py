@@ -14,9 +14,9 @@ import numpy as np
 
 from runtime.balance.decision import Decision, should_choose_other_blocks
 from runtime.balance.lease import claimed, highest_fence, holds, may_leave
-from runtime.balance.placement import Choice
-from runtime.balance.reservation import chosen, ticket
-from runtime.balance.seat import Seat, snapshot_of
+from runtime.balance.placement import Choice, helps
+from runtime.balance.reservation import line_before, ticket
+from runtime.balance.seat import Moves, Seat, has_gap, snapshot_of
 from runtime.spec.stage import StageConfig
 
 Doing = Literal["reserving", "loading", "idle", "claiming", "leaving", "draining"]
@@ -77,6 +77,8 @@ class Member:
     _beats: dict[str, int] = field(default_factory=dict)
     _gap: bool = False
     _not_before: float = 0
+    _leave_at: float = 0
+    _ready: float = 0
 
     def record(self) -> Seat:
         """Return what to announce now, as something new."""
@@ -96,6 +98,8 @@ class Member:
     def loaded(self, now: float, seconds: float, throughput: float) -> None:
         """Serve what has been loaded, at the throughput that was measured.
 
+        Where it was loaded beside the old blocks, these are served until others can be relied on.
+
         Args:
             now: the owner's clock.
             seconds: how long it took.
@@ -106,22 +110,44 @@ class Member:
         """
         if self.load is None:
             raise ValueError("nothing was to be loaded")
-        start, end = self.load
-        moved = self.seat.claim is not None
+        if self.seat.target is not None:
+            self._beside(now, seconds, throughput)
+            return
         self.load_seconds = seconds
+        self._serve(now, self.load, throughput, moved=self.seat.claim is not None)
         self.load = None
+
+    def _serve(self, now: float, span: tuple[int, int], throughput: float, *, moved: bool) -> None:
+        """Say that these blocks are served, and no others."""
+        if moved:
+            self._not_before = now + _COOL_DOWN_PERIODS * self.manner.mean_balance_check_period
         self.seat = replace(
             self.seat,
             phase="online",
-            start=start,
-            end=end,
+            start=span[0],
+            end=span[1],
             throughput=throughput,
             target=None,
             claim=None,
+            moves=self._moves(now),
         )
-        if moved:
-            self._not_before = now + _COOL_DOWN_PERIODS * self.manner.mean_balance_check_period
         self._rest(now)
+
+    def _beside(self, now: float, seconds: float, throughput: float) -> None:
+        """Have the new blocks beside the old ones, which are still served."""
+        self.load_seconds = seconds
+        self.load = None
+        self._ready = throughput
+        self.doing = "leaving"
+        self.wake = max(now, self._leave_at)
+
+    def measured(self, throughput: float) -> None:
+        """Say how fast it is now; whatever is being done goes on.
+
+        Args:
+            throughput: decode steps per second through all its blocks.
+        """
+        self.seat = replace(self.seat, throughput=throughput)
 
     def drained(self) -> None:
         """Leave the blocks: nobody uses them any more.
@@ -135,13 +161,14 @@ class Member:
         self.seat = replace(self.seat, phase="joining", start=start, end=end, target=None)
         self._load(start, end)
 
-    def stay(self, now: float) -> None:
+    def stay(self, now: float, reason: str = "its sessions did not end in time") -> None:
         """Give up a move, for example because sessions do not end.
 
         Args:
             now: the owner's clock.
+            reason: why, in words.
         """
-        self.seat = replace(self.seat, phase="online", target=None, claim=None)
+        self.seat = replace(self.seat, phase="online", target=None, claim=None, reason=reason)
         self._rest(now)
 
     def advance(self, now: float, others: Iterable[Seat]) -> None:
@@ -160,6 +187,7 @@ class Member:
             "idle": self._look,
             "claiming": self._move,
             "leaving": self._leave,
+            "draining": self._leave,
         }.get(self.doing)
         # A gap that has just opened is a reason to look at once.
         if self.doing == "idle" and now < self.wake and self._new_gap(others):
@@ -168,13 +196,15 @@ class Member:
             step(now, others)
 
     def _choose(self, now: float, others: tuple[Seat, ...]) -> None:
-        choice = chosen(self.manner.total_blocks, self.seat, others)
-        if (self.seat.start, self.seat.end) == (choice.start, choice.end):
+        line = line_before(self.manner.total_blocks, self.seat, others)
+        start, end = line.chosen(self.seat)
+        if (self.seat.start, self.seat.end) == (start, end):
+            choice = line.choice(self.seat)
             self.news.append(choice)
-            self.seat = replace(self.seat, phase="joining")
-            self._load(choice.start, choice.end)
+            self.seat = replace(self.seat, phase="joining", reason=choice.reason)
+            self._load(start, end)
         else:
-            self.seat = replace(self.seat, start=choice.start, end=choice.end)
+            self.seat = replace(self.seat, start=start, end=end)
             self._settle(now, "reserving")
 
     def _look(self, now: float, others: tuple[Seat, ...]) -> None:
@@ -183,41 +213,64 @@ class Member:
             self._settle(now, "idle")
             return
         self._rest(now)
+        self.seat = replace(self.seat, moves=self._moves(now))
         decision = self._decision(others)
         if decision.move is None:
             self.news.append(decision)
+            self.seat = replace(self.seat, reason=decision.reason)
             return
         claim = claimed(self.seat, others)
-        if claim is None or (now < self._not_before and not decision.move.closes):
+        if claim is None:
             # Somebody else moves, and afterwards the swarm is another one.
             return
         self.news.append(decision)
-        self.seat = replace(self.seat, claim=claim, fence=claim)
+        self.seat = replace(self.seat, claim=claim, fence=claim, reason=decision.reason)
         self._settle(now, "claiming")
 
     def _move(self, now: float, others: tuple[Seat, ...]) -> None:
         decision = self._decision(others)
         if decision.move is None or not holds(self.seat, others):
             # The gain has vanished meanwhile, or somebody was faster.
-            self.stay(now)
+            self.stay(now, "the gain has vanished meanwhile, or another server was faster")
             return
         target = (decision.move.start, decision.move.end)
+        self._beats = {seat.peer_id: seat.beat for seat in others}
+        # Everybody has time to say something after having heard it.
+        self._leave_at = now + self.manner.settle_seconds + self.manner.renew_seconds
         if self.manner.keeps_both:
-            self.seat = replace(self.seat, target=target)
+            self.seat = replace(self.seat, target=target, reason=decision.reason)
             self._load(*target)
             return
-        self.seat = replace(self.seat, phase="draining", target=target)
-        self._beats = {seat.peer_id: seat.beat for seat in others}
-        self._settle(now, "leaving")
-        # Everybody has time to say something after having heard it.
-        self.wake += self.manner.renew_seconds
+        self.seat = replace(self.seat, phase="draining", target=target, reason=decision.reason)
+        self.doing = "leaving"
+        self.wake = self._leave_at
 
     def _leave(self, now: float, others: tuple[Seat, ...]) -> None:
-        if not may_leave(self.manner.total_blocks, self.seat, others, self._beats):
-            self.stay(now)
-            return
-        self.doing = "draining"
-        self.wake = float("inf")
+        if not self._still_helps(others):
+            self.stay(now, "others do not serve what it would leave, or the gain has vanished")
+        elif self.seat.phase == "online":
+            self._switch(now)
+        else:
+            # Its sessions end; meanwhile the swarm may change once more.
+            self.doing = "draining"
+            self.wake = now + self.manner.mean_balance_check_period
+
+    def _switch(self, now: float) -> None:
+        """Serve the new blocks instead of the old ones, from one moment to the next."""
+        if self.seat.target is None:
+            raise ValueError("there are no blocks to go to")
+        self._serve(now, self.seat.target, self._ready, moved=True)
+
+    def _still_helps(self, others: tuple[Seat, ...]) -> bool:
+        """Return whether others still serve what it leaves, and nobody else has filled its place.
+
+        Whoever has come or gone since may have made the move needless: then it is given up.
+        """
+        total = self.manner.total_blocks
+        if self.seat.target is None or not may_leave(total, self.seat, others, self._beats):
+            return False
+        stays = snapshot_of(total, (*others, replace(self.seat, target=None)))
+        return helps(stays, self.seat.peer_id, self.seat.target[0])
 
     def _decision(self, others: tuple[Seat, ...]) -> Decision:
         manner = self.manner
@@ -228,10 +281,14 @@ class Member:
             0 if manner.keeps_both else self.load_seconds,
         )
 
+    def _moves(self, now: float) -> Moves:
+        if self.manner.balance_quality <= 0:
+            return "never"
+        return "in need" if now < self._not_before else "freely"
+
     def _new_gap(self, others: tuple[Seat, ...]) -> bool:
         before = self._gap
-        snapshot = snapshot_of(self.manner.total_blocks, (*others, self.seat))
-        self._gap = bool(snapshot.holes)
+        self._gap = has_gap(self.manner.total_blocks, (*others, self.seat))
         return self._gap and not before
 
     def _load(self, start: int, end: int) -> None:

@@ -3,20 +3,22 @@
 A server that joins goes where it makes the swarm most even: where the sum of T⁻ᵖ over the blocks
 falls most, T being the throughput over a block. The weakest blocks dominate that sum, the others
 still count, and whatever joins or leaves next finds no worse than even. A server that moves is
-paid for with the time it loads, so a move is judged by the capacity that it adds (see `capacity`);
-evenness picks the few moves for which that is computed.
+paid for with the time it loads, so moves are compared by what the placement is worth afterwards
+(see `worth`); of many evenness picks those for which that is computed.
 """
 
 import functools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from runtime.balance.capacity import capacities, capacity, enclosed
+from runtime.balance.capacity import capacity
 from runtime.balance.snapshot import Floats, Integers, Placed, Snapshot
+from runtime.balance.worth import Candidates, most_placements
 
 _CANDIDATES = 8
-"""So many placements are compared exactly."""
+"""Of so many placements, those with the largest capacity, the worth is compared."""
 _EMPTY = 1e-3
 """A block that nobody holds counts as one with this share of the mean throughput."""
 _SAME = 1e-6
@@ -33,6 +35,7 @@ class Choice:
         before: the swarm's capacity without the change, in decode steps per second.
         after: the same with it.
         closes: how many blocks that nobody held it holds.
+        gain: of a move, what the swarm is worth more after it, in decode steps per second.
     """
 
     peer_id: str
@@ -41,6 +44,7 @@ class Choice:
     before: float
     after: float
     closes: int
+    gain: float = 0
 
     @property
     def reason(self) -> str:
@@ -49,6 +53,8 @@ class Choice:
             return f"nobody serves {self.closes} of these blocks"
         if self.after > self.before * (1 + _SAME):
             return f"the swarm's capacity goes from {self.before:.2f} to {self.after:.2f} rps"
+        if self.gain > 0:
+            return "the swarm bears the loss of a server better"
         return "these blocks are the weakest"
 
 
@@ -67,60 +73,100 @@ def choose_best_blocks(
         ValueError: the model has fewer blocks.
     """
     others = snapshot.without(peer_id)
-    starts = _starts(others, num_blocks)
-    gains = _gains(others.block_throughput[np.newaxis], np.array([throughput]), num_blocks)[0]
-    # The leftmost of equals, so that what is free stays in one piece.
-    start = int(starts[_rounded(gains).argmax()])
-    placed = Placed(peer_id, start, start + num_blocks, throughput)
+    start = best_start(others.block_throughput, num_blocks, throughput)
+    return joining(others, Placed(peer_id, start, start + num_blocks, throughput))
+
+
+def joining(others: Snapshot, placed: Placed) -> Choice:
+    """Return what a server does to the swarm that takes its place among the others."""
     return Choice(
-        peer_id=peer_id,
-        start=start,
-        end=start + num_blocks,
+        peer_id=placed.peer_id,
+        start=placed.start,
+        end=placed.end,
         before=capacity(others),
         after=capacity(others.with_server(placed)),
-        closes=int((others.replicas[start : placed.end] == 0).sum()),
+        closes=int((others.replicas[placed.start : placed.end] == 0).sum()),
     )
+
+
+def best_start(block_throughput: Floats, num_blocks: int, throughput: float) -> int:
+    """Return the first block of the span where a server that joins helps most.
+
+    Args:
+        block_throughput: of the others, decode steps per second, float64 [blocks].
+        num_blocks: how many blocks it holds.
+        throughput: its decode steps per second through so many blocks.
+
+    Raises:
+        ValueError: the model has fewer blocks.
+    """
+    if not 1 <= num_blocks <= len(block_throughput):
+        raise ValueError(f"{num_blocks} blocks of a model that has {len(block_throughput)}")
+    gains = _gains(block_throughput[np.newaxis], np.array([throughput]), num_blocks)[0]
+    # The leftmost of equals, so that what is free stays in one piece.
+    return int(_rounded(gains).argmax())
 
 
 @functools.lru_cache(maxsize=4)
 def best_move(snapshot: Snapshot) -> Choice | None:
     """Return the move of one server that helps most, or None if none helps.
 
-    No server leaves blocks of which it is the last online copy, and none moves that still loads or
-    is fixed.
+    No server leaves blocks of which it is the last online copy, and none moves that still loads, is
+    fixed, or rests after a move while no block is missing.
     """
-    movers = _free_to_move(snapshot)
-    if not len(movers):
+    moves = _moves(snapshot, _free_to_move(snapshot))
+    if not len(moves.who):
         return None
-    gains, targets = _moves(snapshot, movers)
-    shortlist = np.argsort(-_rounded(gains), kind="stable")[:_CANDIDATES]
-    before = capacity(snapshot)
-    moved = [
-        snapshot.with_server(_moved(snapshot.servers[int(movers[index])], int(targets[index])))
-        for index in shortlist
+    closes = _closed(snapshot, moves)
+    order = np.lexsort((-_rounded(moves.bounds()), -closes))[:_CANDIDATES]
+    moves, closes = moves[order], closes[order]
+    reached = moves.capacities()
+    staying = Candidates(snapshot, moves.who[:1], snapshot.starts[moves.who[:1]])
+    before = staying.capacities()
+    worths, worth = moves.worths(reached), staying.worths(before)
+    helpful = [
+        Choice(
+            peer_id=snapshot.servers[moves.who[index]].peer_id,
+            start=int(moves.starts[index]),
+            end=int(moves.ends[index]),
+            before=float(before[0]),
+            after=float(reached[index]),
+            closes=int(closes[index]),
+            gain=float(worths[index] - worth[0]),
+        )
+        for index in range(len(order))
+        if closes[index] > 0 or (closes[index] == 0 and worths[index] > worth[0] * (1 + _SAME))
     ]
-    after = capacities(np.stack([enclosed(each) for each in moved]))
-    holes = len(snapshot.holes)
-    helpful = []
-    for index, each, reached in zip(shortlist, moved, after, strict=True):
-        server, start = snapshot.servers[int(movers[index])], int(targets[index])
-        closes = holes - len(each.holes)
-        if closes > 0 or (closes == 0 and reached > before * (1 + _SAME)):
-            end = start + server.num_blocks
-            helpful.append(Choice(server.peer_id, start, end, before, float(reached), closes))
     return max(
-        helpful, key=lambda choice: (choice.closes, choice.after, choice.peer_id), default=None
+        helpful, key=lambda choice: (choice.closes, choice.gain, choice.peer_id), default=None
     )
 
 
-def _moved(server: Placed, start: int) -> Placed:
-    return replace(server, start=start, end=start + server.num_blocks)
+def helps(snapshot: Snapshot, peer_id: str, start: int) -> bool:
+    """Return whether the swarm is better off if one of its servers begins at another block.
+
+    Raises:
+        ValueError: it is not in the snapshot.
+    """
+    who = [server.peer_id for server in snapshot.servers].index(peer_id)
+    both = Candidates(
+        snapshot, np.array([who, who]), np.array([snapshot.servers[who].start, start])
+    )
+    closes = int(_closed(snapshot, both)[1])
+    stays, moves = both.worths(both.capacities())
+    return closes > 0 or (closes == 0 and bool(moves > stays * (1 + _SAME)))
 
 
-def _starts(snapshot: Snapshot, num_blocks: int) -> Integers:
-    if not 1 <= num_blocks <= snapshot.total_blocks:
-        raise ValueError(f"{num_blocks} blocks of a model that has {snapshot.total_blocks}")
-    return np.arange(snapshot.total_blocks - num_blocks + 1)
+def _closed(snapshot: Snapshot, moves: Candidates) -> Integers:
+    """Return how many blocks fewer lack a server after each move, int64 [moves]."""
+    blocks = np.arange(snapshot.total_blocks)
+
+    def within(starts: Integers, ends: Integers) -> npt.NDArray[np.bool_]:
+        return (blocks >= starts[:, np.newaxis]) & (blocks < ends[:, np.newaxis])
+
+    old = within(snapshot.starts[moves.who], snapshot.ends[moves.who])
+    after = snapshot.replicas - old + within(moves.starts, moves.ends)
+    return np.asarray(len(snapshot.holes) - (after == 0).sum(1))
 
 
 def _free_to_move(snapshot: Snapshot) -> Integers:
@@ -130,26 +176,35 @@ def _free_to_move(snapshot: Snapshot) -> Integers:
     copies = snapshot.online().replicas
     # The number of single copies before each boundary tells whether a span has one.
     singles = np.concatenate([[0], np.cumsum(copies <= 1)])
-    movable = (s.online and not s.fixed for s in snapshot.servers)
+    gap = bool(snapshot.holes)
+    movable = (s.online and not s.fixed and (gap or not s.rests) for s in snapshot.servers)
     able = np.fromiter(movable, bool, len(snapshot.servers))
     return np.flatnonzero(able & (singles[snapshot.ends] == singles[snapshot.starts]))
 
 
-def _moves(snapshot: Snapshot, movers: Integers) -> tuple[Floats, Integers]:
-    """Return how much evenness each server's best move gains, and where it leads."""
+def _moves(snapshot: Snapshot, movers: Integers) -> Candidates:
+    """Return the moves that are compared exactly: those that make the swarm most even."""
+    most = most_placements(snapshot.total_blocks)
     blocks = np.arange(snapshot.total_blocks)
     starts, ends = snapshot.starts[movers], snapshot.ends[movers]
     rates = snapshot.throughputs[movers]
     own = (blocks >= starts[:, np.newaxis]) & (blocks < ends[:, np.newaxis])
     left = np.maximum(snapshot.block_throughput - own * rates[:, np.newaxis], 0)
-    gains = np.zeros(len(movers))
-    targets = np.zeros(len(movers), np.int64)
+    gains = np.full((len(movers), snapshot.total_blocks), -np.inf)
     for length in np.unique(ends - starts):
         same = np.flatnonzero(ends - starts == length)
         windows = _gains(left[same], rates[same], int(length))
-        targets[same] = windows.argmax(1)
-        gains[same] = windows.max(1) - windows[np.arange(len(same)), starts[same]]
-    return gains, targets
+        gains[same, : windows.shape[1]] = (
+            windows - windows[np.arange(len(same)), starts[same], None]
+        )
+    gains[np.arange(len(movers)), starts] = -np.inf
+    # Those only whose best move is among the first, or there would be millions to put in order.
+    first = np.argsort(-_rounded(gains.max(1, initial=-np.inf)), kind="stable")[:most]
+    gains = gains[first]
+    order = np.argsort(-_rounded(gains.ravel()), kind="stable")[:most]
+    order = order[np.isfinite(gains.ravel()[order])]
+    who, targets = np.divmod(order, snapshot.total_blocks)
+    return Candidates(snapshot, movers[first[who]], targets)
 
 
 def _gains(block_throughput: Floats, throughput: Floats, num_blocks: int) -> Floats:
@@ -180,5 +235,5 @@ def _badness(share: Floats) -> Floats:
 
 def _rounded(values: Floats) -> Floats:
     """Return values of which those that differ by rounding only are equal."""
-    largest = np.abs(values).max(initial=0)
+    largest = np.abs(values[np.isfinite(values)]).max(initial=0)
     return np.round(values / largest, 9) if largest > 0 else values

@@ -13,11 +13,13 @@ with the larger ticket has seen the other before it went on. So a server may ign
 larger ticket: it has been reckoned with. Clocks play no part.
 """
 
+import functools
 from collections.abc import Iterable
+from dataclasses import dataclass
 
-from runtime.balance.placement import Choice, choose_best_blocks
+from runtime.balance.placement import Choice, best_start, joining
 from runtime.balance.seat import Seat, snapshot_of
-from runtime.balance.snapshot import Placed
+from runtime.balance.snapshot import Floats, Placed, Snapshot
 
 
 def ticket(others: Iterable[Seat]) -> int:
@@ -25,30 +27,87 @@ def ticket(others: Iterable[Seat]) -> int:
     return max((seat.ticket for seat in others), default=0) + 1
 
 
-def chosen(total_blocks: int, me: Seat, others: Iterable[Seat]) -> Choice:
-    """Return the blocks that a server takes, behind all that asked before it.
+@dataclass(frozen=True, eq=False)
+class Line:
+    """Those who serve, and some of those who ask for blocks, in the order in which they choose.
+
+    Attributes:
+        settled: those who serve.
+        before: the line without its last server; None: nobody asks.
+        last: the server at its end, and the blocks that it takes.
+        block_throughput: of all of them, decode steps per second, float64 [blocks].
+    """
+
+    settled: Snapshot
+    before: "Line | None"
+    last: Placed | None
+    block_throughput: Floats
+
+    def chosen(self, me: Seat) -> tuple[int, int]:
+        """Return the blocks that a server behind this line takes.
+
+        Raises:
+            ValueError: the server takes more blocks than the model has.
+        """
+        start = best_start(self.block_throughput, me.num_blocks, me.throughput)
+        return start, start + me.num_blocks
+
+    def choice(self, me: Seat) -> Choice:
+        """Return the same with what it does to the swarm.
+
+        Raises:
+            ValueError: the server takes more blocks than the model has.
+        """
+        asking = []
+        line: Line | None = self
+        while line is not None and line.last is not None:
+            asking.append(line.last)
+            line = line.before
+        others = Snapshot.of(self.settled.total_blocks, (*self.settled.servers, *asking))
+        return joining(others, Placed(me.peer_id, *self.chosen(me), me.throughput))
+
+
+def line_before(total_blocks: int, me: Seat, others: Iterable[Seat]) -> Line:
+    """Return all that a server chooses behind: those who serve, and who asked before it.
 
     Args:
         total_blocks: of the model.
         me: the server, reserving.
         others: the seats of all others.
-
-    Raises:
-        ValueError: the server takes more blocks than the model has.
     """
     others = tuple(others)
-    snapshot = snapshot_of(total_blocks, (seat for seat in others if _is_settled(seat)))
-    queue = (seat for seat in others if not _is_settled(seat) and seat.place < me.place)
-    for seat in sorted(queue, key=lambda seat: seat.place):
+    line = _settled(snapshot_of(total_blocks, (seat for seat in others if _is_settled(seat))))
+    place = me.place
+    queue = [(seat.place, seat) for seat in others if not _is_settled(seat)]
+    # Places differ, so that seats are never compared.
+    for _, seat in sorted(each for each in queue if each[0] < place):
         if seat.num_blocks <= total_blocks:
-            placed = seat.placed
-            if seat.phase == "reserving":
-                choice = choose_best_blocks(
-                    snapshot, seat.peer_id, seat.num_blocks, seat.throughput
-                )
-                placed = Placed(seat.peer_id, choice.start, choice.end, seat.throughput)
-            snapshot = snapshot.with_server(placed)
-    return choose_best_blocks(snapshot, me.peer_id, me.num_blocks, me.throughput)
+            span = None if seat.phase == "reserving" else (seat.start, seat.end)
+            line = _behind(line, seat.peer_id, seat.num_blocks, seat.throughput, span)
+    return line
+
+
+@functools.lru_cache(maxsize=16)
+def _settled(snapshot: Snapshot) -> Line:
+    return Line(snapshot, None, None, snapshot.block_throughput)
+
+
+# Who looks again, or looks beside others in one simulation, foresees most of the same choices.
+@functools.lru_cache(maxsize=1 << 14)
+def _behind(
+    line: Line,
+    peer_id: str,
+    num_blocks: int,
+    throughput: float,
+    span: tuple[int, int] | None,
+) -> Line:
+    """Return a line with a server more; what it takes is known, or foreseen where it is None."""
+    if span is None:
+        start = best_start(line.block_throughput, num_blocks, throughput)
+        span = (start, start + num_blocks)
+    held = line.block_throughput.copy()
+    held[span[0] : span[1]] += throughput
+    return Line(line.settled, line, Placed(peer_id, *span, throughput), held)
 
 
 def _is_settled(seat: Seat) -> bool:

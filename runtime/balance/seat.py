@@ -7,6 +7,7 @@ from typing import Literal
 from runtime.balance.snapshot import Placed, Snapshot
 
 Phase = Literal["reserving", "joining", "online", "draining"]
+Moves = Literal["freely", "in need", "never"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +25,12 @@ class Seat:
         target: the blocks that it moves to.
         claim: its claim to be the one that moves: one more than any that it had seen.
         fixed: it has fixed splits: it never moves, and takes no part in the protocol.
+        moves: whether it would move; "in need": it has just done so, and does it again only where
+            blocks are missing.
         fence: the highest claim that it has ever seen, so that no number is used for two moves; it
             travels with other news and is none itself.
         beat: how many times it has said something, so that what it says can be told from an echo.
+        reason: why it does what it does, for people; no decision depends on it.
     """
 
     peer_id: str
@@ -39,8 +43,10 @@ class Seat:
     target: tuple[int, int] | None = None
     claim: int | None = None
     fixed: bool = False
+    moves: Moves = "freely"
     fence: int = field(default=0, compare=False)
     beat: int = field(default=0, compare=False)
+    reason: str = field(default="", compare=False)
 
     @property
     def place(self) -> tuple[int, str]:
@@ -62,13 +68,27 @@ class Seat:
             end,
             self.throughput,
             online=self.phase == "online",
-            fixed=self.fixed,
+            fixed=self.fixed or self.moves == "never",
+            rests=self.moves == "in need",
         )
 
 
 def snapshot_of(total_blocks: int, seats: Iterable[Seat]) -> Snapshot:
     """Return the swarm as it will be once everybody who has chosen blocks serves them."""
     return Snapshot.of(total_blocks, (seat.placed for seat in seats if seat.phase != "reserving"))
+
+
+def has_gap(total_blocks: int, seats: Iterable[Seat]) -> bool:
+    """Return whether the swarm will lack a block once everybody who has chosen serves."""
+    spans = sorted(
+        seat.target or (seat.start, seat.end) for seat in seats if seat.phase != "reserving"
+    )
+    reached = 0
+    for start, end in spans:
+        if start > reached:
+            return True
+        reached = max(reached, end)
+    return reached < total_blocks
 
 
 def serving(total_blocks: int, seats: Iterable[Seat]) -> Snapshot:
@@ -78,6 +98,7 @@ def serving(total_blocks: int, seats: Iterable[Seat]) -> Snapshot:
         (
             Placed(seat.peer_id, seat.start, seat.end, seat.throughput)
             for seat in seats
-            if seat.phase == "online"
+            # One that loads other blocks beside these is about to leave them.
+            if seat.phase == "online" and seat.target is None
         ),
     )

@@ -22,6 +22,7 @@ class Placed:
         throughput: decode steps per second that it makes through its whole span.
         online: it takes sessions; otherwise it loads.
         fixed: it never moves.
+        rests: it moves only where blocks are missing.
     """
 
     peer_id: str
@@ -30,6 +31,7 @@ class Placed:
     throughput: float
     online: bool = True
     fixed: bool = False
+    rests: bool = False
 
     @property
     def num_blocks(self) -> int:

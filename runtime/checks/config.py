@@ -19,6 +19,7 @@ class Checked:
 
     Attributes:
         span: the blocks that it gives this server; None if the server chooses them.
+        path: the file that it was read from, if it was read from one.
     """
 
     config: StageConfig
@@ -26,6 +27,7 @@ class Checked:
     manifest: Manifest
     span: Span | None
     max_length: int
+    path: Path | None = None
 
 
 def read_config(path: Path) -> StageConfig:
@@ -47,8 +49,12 @@ def read_config(path: Path) -> StageConfig:
         raise ConfigError(str(words(error, StageConfig, str(path)))) from error
 
 
-def checked(config: StageConfig) -> Checked:
+def checked(config: StageConfig, path: Path | None = None) -> Checked:
     """Return the configuration with everything this host adds to it.
+
+    Args:
+        config: the configuration.
+        path: the file that it was read from, if it was read from one.
 
     Raises:
         ConfigError: it cannot be served here, or not by this release.
@@ -68,7 +74,7 @@ def checked(config: StageConfig) -> Checked:
             f"{manifest.total_blocks} blocks",
             hint="correct model.total_blocks in the inventory",
         )
-    if (config.num_blocks or 0) > manifest.total_blocks:
+    if isinstance(config.num_blocks, int) and config.num_blocks > manifest.total_blocks:
         raise ConfigError(
             f"num_blocks is {config.num_blocks}, but the model in {config.model} has "
             f"{manifest.total_blocks} blocks",
@@ -90,4 +96,5 @@ def checked(config: StageConfig) -> Checked:
         manifest=manifest,
         span=span,
         max_length=config.max_length or manifest.max_length,
+        path=path,
     )

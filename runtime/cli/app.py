@@ -20,6 +20,7 @@ from runtime.cli import (
     reference,
     schema,
     serve,
+    swarm,
 )
 from runtime.cli.output import messages
 from runtime.errors import StagefleetError
@@ -41,6 +42,7 @@ app.command()(ports.check_ports)
 app.command()(balance.simulate_balance)
 app.command()(generate.generate)
 app.command()(generate.chat)
+app.command()(swarm.swarm)
 app.add_typer(model.app, name="model")
 app.add_typer(identity.app, name="identity")
 app.add_typer(authority.app, name="authority")

@@ -10,9 +10,11 @@ from rich.table import Table
 from runtime.cli.options import DEFAULT_INVENTORY, InventoryPath
 from runtime.cli.output import messages, print_json, results
 from runtime.cli.project import run_playbook
+from runtime.errors import SpecError
 from runtime.spec.flows import flows
 from runtime.spec.inventory import read_inventory
 from runtime.spec.paths import authority_path
+from runtime.spec.server import Stage
 
 Limit = Annotated[str | None, typer.Option(help="Only these hosts, in Ansible's patterns.")]
 Check = Annotated[bool, typer.Option("--check", help="Change nothing; show what would change.")]
@@ -59,12 +61,20 @@ def service(
     verb: Annotated[Verb, typer.Argument(help="What to do.")],
     inventory: InventoryPath = DEFAULT_INVENTORY,
     stage: Annotated[int | None, typer.Option(help="One stage; default: all.", min=0)] = None,
+    server: Annotated[
+        int | None,
+        typer.Option(help="Of servers that choose their blocks: this one of each host.", min=1),
+    ] = None,
     limit: Limit = None,
 ) -> None:
     """Start, stop, restart or look at the stages' services: playbooks/service.yml."""
     arguments = ["-e", f"service_verb={verb.value}"]
+    if stage is not None and server is not None:
+        raise SpecError("--stage and --server name two services", hint="give one of them")
     if stage is not None:
         arguments += ["-e", f"service_stage={stage}"]
+    if server is not None:
+        arguments += ["-e", f"service_stage=server-{server}"]
     run_playbook("service", inventory, arguments + _limited(limit))
 
 
@@ -104,8 +114,8 @@ def plan(
         public = fleet.hosts[stage.host].public_ip
         mapped = (stage.public_dht_port or stage.dht_port, stage.public_rpc_port or stage.rpc_port)
         table.add_row(
-            str(stage.stage),
-            str(stage.span),
+            str(stage.stage) if stage.span is not None else stage.title,
+            _blocks(stage),
             stage.host,
             str(stage.dht_port),
             str(stage.rpc_port),
@@ -114,6 +124,12 @@ def plan(
         )
     results.print(table)
     results.print(f"authority: {Path(authority_path(fleet)).expanduser()}", markup=False)
+
+
+def _blocks(stage: Stage) -> str:
+    if stage.span is None:
+        return f"{stage.num_blocks} of its choice"
+    return str(stage.span) if stage.span else "none"
 
 
 def _changing(check: bool, allow_public: bool) -> list[str]:

@@ -1,25 +1,18 @@
 """`stagefleet generate` and `stagefleet chat`: text from a running fleet."""
 
-import contextlib
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from runtime.cli.options import DEFAULT_INVENTORY, InventoryPath
+from runtime.cli.options import DEFAULT_INVENTORY, InventoryPath, Url, base_url
 from runtime.cli.output import messages, print_json, results
 from runtime.errors import SessionError
-from runtime.gateway.access import gateway_url
 from runtime.gateway.remote import events
-from runtime.spec.inventory import read_inventory
 
 _TEMPERATURE = 0.7
 
-Url = Annotated[
-    str | None, typer.Option(help="The gateway's address, instead of finding it by the inventory.")
-]
 MaxNewTokens = Annotated[int | None, typer.Option(help="Generate at most this many tokens.", min=1)]
 Greedy = Annotated[
     bool, typer.Option("--greedy", help="Always take the likeliest token; ignores --temperature.")
@@ -57,7 +50,7 @@ def generate(
         "prompts": prompt,
         **_choices(max_new_tokens, 0 if greedy else temperature, top_k, top_p, seed, stop),
     }
-    with _base(inventory, url) as base:
+    with base_url(inventory, url) as base:
         if json:
             print_json(_result(events(base, request), batch=len(prompt) > 1))
         else:
@@ -78,7 +71,7 @@ def chat(
     """Talk with the model of a running fleet; end with Ctrl-D."""
     choices = _choices(max_new_tokens, 0 if greedy else temperature, top_k, top_p, seed, None)
     turns = [{"role": "system", "content": system}] if system else []
-    with _base(inventory, url) as base:
+    with base_url(inventory, url) as base:
         for line in _lines():
             turns.append({"role": "user", "content": line})
             answer = _stream(events(base, {"messages": turns, **choices}))
@@ -101,15 +94,6 @@ def _choices(
         "seed": seed,
         "stop": stop or [],
     }
-
-
-@contextlib.contextmanager
-def _base(inventory: Path, url: str | None) -> Iterator[str]:
-    if url is not None:
-        yield url.rstrip("/")
-    else:
-        with gateway_url(read_inventory(inventory)) as base:
-            yield base
 
 
 def _stream(found: Iterator[dict[str, Any]]) -> str:

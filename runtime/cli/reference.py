@@ -9,9 +9,10 @@ import typer
 
 from runtime.cli.output import messages
 from runtime.cli.project import ROOT
-from runtime.cli.schema import Kind, schema_of
+from runtime.cli.schema import DIALECT, Kind, schema_of
 from runtime.errors import DeployError
 from runtime.spec.services import CATALOGUE, Place, Service, stage_port
+from runtime.swarm.report import SwarmReport
 
 _REFERENCE = ROOT / "docs" / "reference"
 _MADE = "<!-- Made by `stagefleet reference`; change the code it describes instead. -->"
@@ -41,6 +42,9 @@ def pages() -> dict[Path, str]:
         _REFERENCE / f"{kind.value}.schema.json": json.dumps(schema_of(kind), indent=2) + "\n"
         for kind in Kind
     }
+    report = SwarmReport.model_json_schema(mode="serialization")
+    found[_REFERENCE / "swarm.schema.json"] = json.dumps({"$schema": DIALECT, **report}, indent=2)
+    found[_REFERENCE / "swarm.schema.json"] += "\n"
     found[_REFERENCE / "ports.md"] = "\n".join(_ports()) + "\n"
     found[_REFERENCE / "inventory.md"] = "\n".join(_inventory()) + "\n"
     return found
@@ -54,6 +58,7 @@ def _ports() -> Iterator[str]:
     yield from ("# Ports", "", _MADE, "")
     yield "Every listening socket, its default port, and the only ones who may reach it."
     yield "An inventory may change each of them per host; everything else follows by itself."
+    yield "Of servers that choose their blocks, the n-th of a host takes the ports of stage n."
     yield from ("", "| service | port | runs on | reached from |", "|---|---|---|---|")
     for service in CATALOGUE:
         for where, port in _places(service):
@@ -108,6 +113,9 @@ def _rows(schema: dict[str, Any], known: dict[str, Any], prefix: str) -> Iterato
 
 
 def _resolved(schema: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
+    given = [one for one in schema.get("anyOf", ()) if one.get("type") != "null"]
+    if len(given) == 1:
+        return _resolved(given[0], known)
     if "$ref" in schema:
         found: dict[str, Any] = known[schema["$ref"].rpartition("/")[2]]
         return found
@@ -120,6 +128,8 @@ def _tag(one: dict[str, Any], discriminator: dict[str, Any]) -> str:
 
 
 def _kind(field: dict[str, Any], known: dict[str, Any]) -> str:
+    if "const" in field:
+        return f"`{field['const']}`"
     if "enum" in field:
         return " \\| ".join(f"`{value}`" for value in field["enum"])
     if "anyOf" in field:

@@ -6,9 +6,12 @@ from typing import Annotated, Any
 import typer
 
 from runtime.cli.output import print_json
-from runtime.spec.fleet import Host, Site
+from runtime.spec.fleet import Site
+from runtime.spec.host import Host
 from runtime.spec.inventory import HOST_VARIABLE, SITE_VARIABLE
 from runtime.spec.stage import StageConfig
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 class Kind(StrEnum):
@@ -44,4 +47,4 @@ def schema_of(kind: Kind) -> dict[str, Any]:
             "required": [variable],
             "$defs": definitions,
         }
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found}
+    return {"$schema": DIALECT, **found}

@@ -18,7 +18,7 @@ from pydantic_settings import (
 from runtime.cli.output import print_json, results
 from runtime.errors import ConfigError
 from runtime.spec.base import words
-from runtime.spec.stage import StageConfig
+from runtime.spec.stage import AUTO, StageConfig
 
 _CONFIG = "--config"
 
@@ -52,12 +52,12 @@ class _Flags(StageConfig, BaseSettings):
 
 def serve(context: typer.Context) -> None:
     """Run one server. `serve --help` lists its flags; `--config FILE` reads them from JSON."""
-    config = _config(context.args)
+    config, path = _config(context.args)
     log_to_stderr()
     from runtime.checks.config import checked
     from runtime.checks.ports import refuse_taken_ports
 
-    ready = checked(config)
+    ready = checked(config, path)
     refuse_taken_ports(config)
     # Threads that have no work sleep. By default they spin, on cores that the next stage, or
     # anything else on this host, needs at that moment (docs/decisions/0011-threads-sleep.md).
@@ -77,7 +77,9 @@ def check_config(
     from runtime.checks.config import checked, read_config
 
     found = checked(read_config(path))
-    chosen = f"{found.config.num_blocks} blocks of its own choice"
+    wanted = found.config.num_blocks
+    count = "as many blocks as its memory holds" if wanted == AUTO else f"{wanted} blocks"
+    chosen = f"{count} of its own choice"
     blocks = chosen if found.span is None else f"blocks {found.span}"
     results.print(f"stage {found.config.stage} serves {blocks} of {found.manifest.name}")
 
@@ -85,6 +87,9 @@ def check_config(
 def health(
     path: Annotated[Path, typer.Option(_CONFIG, help="A stage's JSON configuration.")],
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the answer.")] = 10,
+    pipeline: Annotated[
+        bool, typer.Option("--pipeline", help="At stage 0: require that every block is served.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the status as JSON.")] = False,
 ) -> None:
     """Ask this host's running server how it is; end with 1 and the reason if it is not well."""
@@ -92,9 +97,12 @@ def health(
     import uvloop
 
     from runtime.checks.config import checked, read_config
-    from runtime.stage.health import status_of
+    from runtime.stage.health import require_pipeline, status_of
 
-    status = uvloop.run(status_of(checked(read_config(path)), timeout))
+    found = checked(read_config(path))
+    status = uvloop.run(status_of(found, timeout))
+    if pipeline:
+        require_pipeline(found, timeout)
     if json:
         print_json(msgspec.structs.asdict(status))
     else:
@@ -118,15 +126,17 @@ def log_to_stderr() -> None:
     )
 
 
-def _config(arguments: list[str]) -> StageConfig:
+def _config(arguments: list[str]) -> tuple[StageConfig, Path | None]:
+    """Return the configuration, and the file that it comes from, if it comes from one."""
     if arguments[:1] == [_CONFIG]:
         from runtime.checks.config import read_config
 
         if len(arguments) != 2:
             raise ConfigError(f"{_CONFIG} takes one file and no other flag beside it")
-        return read_config(Path(arguments[1]))
+        path = Path(arguments[1])
+        return read_config(path), path
     try:
         flags = CliApp.run(_Flags, cli_args=arguments)
     except ValidationError as error:
         raise ConfigError(str(words(error, StageConfig, "flags"))) from error
-    return flags
+    return flags, None

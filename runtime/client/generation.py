@@ -2,17 +2,19 @@
 
 import asyncio
 import secrets
+import time
 from collections.abc import AsyncGenerator
 
 import msgspec
 import structlog
 import torch
 
-from runtime.client.progress import Progress
+from runtime.client.progress import Progress, StepTimes
 from runtime.client.prompts import Batch, Tokenizer
 from runtime.client.request import Event, GenerationRequest, HopReport, RouteEvent
 from runtime.client.routes import Route, Routes
 from runtime.client.session import Node, Session, new_session
+from runtime.client.watch import Watch
 from runtime.engine.options import Sampling
 from runtime.errors import (
     MovedError,
@@ -24,6 +26,7 @@ from runtime.errors import (
 )
 from runtime.spec.base import Span
 from runtime.swarm.records import ServerInfo
+from runtime.swarm.report import SwarmReport
 from runtime.swarm.routing import Leg
 from runtime.wire.messages import Hop, Open
 
@@ -45,6 +48,7 @@ class Client:
         own = node.worker.engine
         behind = Span(start=own.span.end, end=own.total_blocks)
         self._routes = Routes(node.view, behind, node.neighbours.latencies)
+        self._watch = Watch(node, self._routes)
         self._closing: set[asyncio.Task[None]] = set()
 
     async def servers(self) -> tuple[ServerInfo, ...]:
@@ -54,6 +58,18 @@ class Client:
             PeerLostError: discovery does not answer.
         """
         return await self._node.view.servers(now=True)
+
+    async def watch(self) -> None:
+        """Keep an eye on the swarm, and say what changes in it, until cancelled."""
+        await self._watch.run()
+
+    async def swarm(self) -> SwarmReport:
+        """Return how the swarm is now, and what happened in it lately.
+
+        Raises:
+            PeerLostError: discovery does not answer.
+        """
+        return await self._watch.report()
 
     async def route(self, *, now: bool = False) -> tuple[Leg, ...]:
         """Return the way that a session would take behind stage 0.
@@ -97,8 +113,13 @@ class Client:
             )
             progress = Progress(request, self._tokenizer, len(batch.padding), new_tokens)
             ids = batch.ids
+            times = StepTimes()
             while not progress.is_over:
+                started = time.monotonic()
                 picked = await session.step(ids)
+                seconds = times.add(time.monotonic() - started, ids.shape)
+                if seconds is not None:
+                    self._routes.observe(chosen, seconds)
                 yield progress.take(picked)
                 ids = torch.tensor(picked, dtype=torch.int64).unsqueeze(1)
             self._routes.praise(chosen)

@@ -1,12 +1,17 @@
 """What has been generated so far, and why each sequence ends."""
 
+import statistics
 import time
+from collections.abc import Sequence
+from typing import Final
 
 from runtime.client.prompts import Tokenizer
 from runtime.client.request import EndEvent, GenerationRequest, Reason, TokensEvent
 from runtime.client.text import TextStream
 from runtime.errors import SessionError
 from runtime.wire.messages import Timing
+
+_STEPS: Final = 8
 
 
 class Progress:
@@ -81,3 +86,29 @@ class Progress:
             self._reasons[row] = "length"
             piece += text.finish()
         return piece
+
+
+class StepTimes:
+    """What the decode steps of a session take, without those that happened to be slow."""
+
+    def __init__(self) -> None:
+        """Start without a step."""
+        self._seconds: list[float] = []
+
+    def add(self, seconds: float, shape: Sequence[int]) -> float | None:
+        """Return the seconds of a step of one sequence, once enough steps have been seen.
+
+        Args:
+            seconds: that a step has taken.
+            shape: of its token ids, `[batch, tokens]`; a prompt's say nothing on decoding.
+        """
+        batch, tokens = shape
+        if tokens > 1:
+            return None
+        # Sequences of a batch cost no more than one after the other.
+        self._seconds.append(seconds / batch)
+        if len(self._seconds) < _STEPS:
+            return None
+        found = statistics.median(self._seconds)
+        self._seconds.clear()
+        return found

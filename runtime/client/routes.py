@@ -2,13 +2,22 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 
 from runtime.errors import NoAnswerError, PeerLostError, StagefleetError
 from runtime.spec.base import Span
 from runtime.swarm.bans import Bans
-from runtime.swarm.routing import Experience, Leg, route
+from runtime.swarm.belief import Paces, Part, believed
+from runtime.swarm.records import ServerInfo
+from runtime.swarm.routing import (
+    HOP_SECONDS,
+    UNKNOWN_LATENCY_SECONDS,
+    Experience,
+    Leg,
+    declared_work,
+    route,
+)
 from runtime.swarm.view import View
 
 
@@ -44,6 +53,17 @@ class Routes:
         self._bans = Bans(time.monotonic)
         self._sessions: Counter[str] = Counter()
         self._kv_bytes: Counter[str] = Counter()
+        self._paces = Paces(time.monotonic)
+
+    @property
+    def sessions(self) -> dict[str, int]:
+        """The sessions that are open on each server, by peer id."""
+        return dict(self._sessions)
+
+    @property
+    def kv_bytes(self) -> dict[str, int]:
+        """What these may take for keys and values, by peer id."""
+        return dict(self._kv_bytes)
 
     async def choose(
         self, block_kv_bytes: int = 0, avoided: Set[str] = frozenset(), *, now: bool = False
@@ -65,9 +85,47 @@ class Routes:
             kv_bytes=self._kv_bytes,
             latency=self._latencies(),
             avoided=self._bans.banned() | avoided,
+            observed=self._observed(servers),
         )
         legs = route(servers, self._span, experience, block_kv_bytes)
         return Route(legs, block_kv_bytes)
+
+    def observe(self, chosen: Route, seconds: float) -> None:
+        """Learn from what a decode step of an open session has taken.
+
+        Args:
+            chosen: the session's route.
+            seconds: of a step of one sequence, from its token to the next one.
+        """
+        latencies = self._latencies()
+        ways = [latencies.get(peer_id, UNKNOWN_LATENCY_SECONDS) for peer_id in chosen.peer_ids]
+        network = (len(ways) + 1) * HOP_SECONDS + sum(ways)
+        parts = [
+            Part(
+                leg.server.peer_id,
+                # Sessions share a server, and each waits for the others there.
+                (leg.end - leg.start) * max(1, self._sessions[leg.server.peer_id]),
+                declared_work(leg.server),
+            )
+            for leg in chosen.legs
+        ]
+        self._paces.observe(parts, seconds - network)
+
+    def believed(self, server: ServerInfo) -> float:
+        """Return a server's throughput as routes reckon with it, in decode steps per second."""
+        blocks = server.end - server.start
+        observed = self._observed((server,)).get(server.peer_id)
+        seen = None if observed is None else observed / blocks
+        return believed(server.throughput, seen)
+
+    def _observed(self, servers: Iterable[ServerInfo]) -> dict[str, float]:
+        """Return the blocks a second that were seen of each server."""
+        found = (
+            (server.peer_id, self._paces.observed(server.peer_id, declared_work(server)))
+            for server in servers
+            if server.start < server.end
+        )
+        return {peer_id: observed for peer_id, observed in found if observed is not None}
 
     def take(self, chosen: Route) -> None:
         """Count a session on its servers."""

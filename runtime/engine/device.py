@@ -1,8 +1,26 @@
 """Where an engine computes."""
 
+import os
+from pathlib import Path
+from typing import Final
+
 import torch
 
 from runtime.errors import ConfigError
+
+_CPU_INFO: Final = Path("/proc/cpuinfo")
+
+
+def device_name(device: torch.device) -> str:
+    """Return what a device is sold as; a CPU with how many of its cores this process may use."""
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    try:
+        lines = _CPU_INFO.read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return f"{next(names, 'cpu')}, {len(os.sched_getaffinity(0))} cores"
 
 
 def resolve_device(name: str) -> torch.device:

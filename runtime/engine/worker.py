@@ -17,15 +17,13 @@ from torch import Tensor
 
 from runtime.engine.engine import Cache, Engine
 from runtime.engine.options import Sampling
+from runtime.engine.pace import Pace
 from runtime.engine.sampling import sample
 from runtime.errors import ServerFullError
 from runtime.spec.base import Span
 
 Result = TypeVar("Result")
 _MIB = 1 << 20
-# Small models take a millisecond for a step, large ones a second.
-_LEAST_STEPS, _MOST_STEPS = 4, 128
-_MEASURED_NS = 500_000_000
 # Longer decode steps leave the event loop: it answers heartbeats and health checks within this.
 _SHORT_STEP_NS = 50_000_000
 
@@ -55,7 +53,14 @@ class Timed(Generic[Result]):
 
 
 class Worker:
-    """Computes one span's blocks for many sessions."""
+    """Computes one span's blocks for many sessions.
+
+    Attributes:
+        engine: the loaded span.
+        kv_total_bytes: what all sessions' keys and values may take together.
+        kv_used_bytes: what those that are open may take.
+        pace: how fast it computes; None until that has been measured.
+    """
 
     def __init__(self, engine: Engine, thread: ThreadPoolExecutor, kv_cache_mib: int) -> None:
         """Use `load`, which makes the thread too.
@@ -68,6 +73,7 @@ class Worker:
         self.engine = engine
         self.kv_total_bytes = kv_cache_mib * _MIB
         self.kv_used_bytes = 0
+        self.pace: Pace | None = None
         self._thread = thread
         self._handed_over: list[Future[Any]] = []
         # Until a decode step has been measured, none counts as short.
@@ -126,14 +132,16 @@ class Worker:
         engine = self.engine
         # Copied where it is computed: the copy is what waits for an accelerator.
         return await self._compute(
-            lambda: engine.forward(slot.cache, hidden).cpu(), hidden.shape[1]
+            slot, hidden.shape[1], lambda: engine.forward(slot.cache, hidden).cpu()
         )
 
     async def forward_ids(self, slot: Slot, ids: Tensor) -> Timed[Tensor]:
         """Return hidden states for token ids `[batch, tokens]`, embedded and run through."""
         engine = self.engine
         return await self._compute(
-            lambda: engine.forward(slot.cache, engine.embed(slot.cache, ids)).cpu(), ids.shape[1]
+            slot,
+            ids.shape[1],
+            lambda: engine.forward(slot.cache, engine.embed(slot.cache, ids)).cpu(),
         )
 
     async def next_ids(
@@ -141,8 +149,10 @@ class Worker:
     ) -> Timed[tuple[int, ...]]:
         """Return each sequence's next token; only the last stage can."""
         return await self._compute(
-            lambda: self._sample(slot, self.engine.logits(slot.cache, hidden), sampling),
+            slot,
             hidden.shape[1],
+            lambda: self._sample(slot, self.engine.logits(slot.cache, hidden), sampling),
+            head=True,
         )
 
     async def next_ids_alone(
@@ -151,48 +161,23 @@ class Worker:
         """Return each sequence's next token from token ids, where one stage holds all blocks."""
         engine = self.engine
         return await self._compute(
+            slot,
+            ids.shape[1],
             lambda: self._sample(
                 slot, engine.logits(slot.cache, engine.embed(slot.cache, ids)), sampling
             ),
-            ids.shape[1],
+            head=True,
         )
-
-    async def throughput(self) -> float:
-        """Return how many decode steps a second one sequence gets from this span.
-
-        The lower quartile of the steps counts: whatever else runs on the host makes steps longer,
-        never shorter, and servers that start together disturb each other.
-        """
-        if len(self.engine.span) == 0:
-            return 0.0
-        slot = self.open((0,), self._measured_positions())
-        hidden = torch.zeros(1, 1, self.engine.hidden_size, dtype=self.engine.dtype)
-        hidden = hidden.to(self.engine.device)
-        try:
-            await self.forward(slot, hidden)
-            durations: list[int] = []
-            while slot.length < slot.max_length and (
-                len(durations) < _LEAST_STEPS or sum(durations) < _MEASURED_NS
-            ):
-                step = await self.forward(slot, hidden)
-                durations.append(step.finished - step.started)
-        finally:
-            self.close(slot)
-        return 1e9 / sorted(durations)[len(durations) // 4]
-
-    def _measured_positions(self) -> int:
-        """Return how many positions a measurement takes: one to warm up, and one at least."""
-        position_bytes = len(self.engine.span) * self.engine.block_kv_bytes
-        room = (self.kv_total_bytes - self.kv_used_bytes) // max(1, position_bytes)
-        return max(2, min(_MOST_STEPS + 1, self.engine.max_length, room))
 
     @staticmethod
     def _sample(slot: Slot, logits: Tensor, sampling: Sampling) -> tuple[int, ...]:
         positions = [slot.length - padding for padding in slot.padding]
         return tuple(sample(logits, sampling, positions))
 
-    async def _compute(self, work: Callable[[], Result], tokens: int) -> Timed[Result]:
-        """Return what `work` computes for so many new tokens of each sequence."""
+    async def _compute(
+        self, slot: Slot, tokens: int, work: Callable[[], Result], *, head: bool = False
+    ) -> Timed[Result]:
+        """Return what `work` computes for so many new tokens of each of a slot's sequences."""
 
         def timed() -> Timed[Result]:
             started = time.monotonic_ns()
@@ -211,4 +196,7 @@ class Worker:
             done = await asyncio.wrap_future(step)
         if tokens == 1:
             self._decode_ns = done.finished - done.started
+            if self.pace is not None:
+                blocks, batch = len(slot.cache.span), len(slot.padding)
+                self.pace.saw(blocks, batch, self._decode_ns, done.finished, head=head)
         return done

@@ -1,4 +1,4 @@
-"""The HTTP API of stage 0: prompts in, newline-delimited JSON events out.
+"""The HTTP API of stage 0: prompts in, newline-delimited JSON events out; and how the swarm is.
 
 It listens on loopback and trusts who reaches it, so it takes only what a program on this host can
 send and a web page cannot: JSON by its content type, addressed to a loopback name.
@@ -115,10 +115,18 @@ def application(client: Client, status: Callable[[], Status]) -> Starlette:
             )
         return JSONResponse(answer | {"pipeline": "complete", "stages": 1 + len(route)})
 
+    async def swarm(_request: Request) -> Response:
+        try:
+            found = await client.swarm()
+        except StagefleetError as error:
+            return JSONResponse(_event(error).model_dump(), status_code=_status_code(error))
+        return Response(found.model_dump_json(), media_type="application/json")
+
     return Starlette(
         routes=[
             Route("/generate", generate, methods=["POST"]),
             Route("/health", health, methods=["GET"]),
+            Route("/swarm", swarm, methods=["GET"]),
         ],
         middleware=[
             Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"])

@@ -7,9 +7,14 @@ import json
 from collections.abc import Generator, Mapping
 from typing import Any
 
-from runtime import errors
-from runtime.errors import PeerLostError, SessionError, StagefleetError
+from pydantic import ValidationError
 
+from runtime import errors
+from runtime.errors import PeerLostError, SessionError, StagefleetError, VersionError
+from runtime.swarm.report import SwarmReport
+
+_OK, _JSON = 200, "application/json"
+_RUNNING = "is the fleet running? stagefleet service status --inventory <site>"
 _CONNECT_SECONDS = 5
 # Stage 0 itself bounds how long a step may take; this only ends a wait on a machine that hangs.
 _SILENCE_SECONDS = 600
@@ -35,7 +40,7 @@ def events(base: str, request: Mapping[str, object]) -> Generator[dict[str, Any]
     except httpx.ConnectError:
         raise PeerLostError(
             f"no gateway answers at {base}",
-            hint="is the fleet running? stagefleet service status --inventory <site>",
+            hint=_RUNNING,
         ) from None
     except httpx.HTTPError as error:
         raise PeerLostError(f"the gateway at {base} went away: {error}") from error
@@ -54,6 +59,31 @@ def health(base: str, seconds: float) -> dict[str, Any]:
     except (httpx.HTTPError, ValueError) as error:
         raise PeerLostError(f"no gateway answers at {base}: {error}") from error
     return found
+
+
+def swarm(base: str, seconds: float) -> SwarmReport:
+    """Return what the gateway says of the swarm.
+
+    Raises:
+        PeerLostError: it cannot be reached.
+        VersionError: it is of a release that has no such report, or another one.
+        StagefleetError: what the gateway reports.
+    """
+    import httpx
+
+    try:
+        answer = httpx.get(f"{base}/swarm", timeout=seconds)
+        if answer.status_code != _OK and answer.headers.get("content-type") == _JSON:
+            raise _as_error(answer.json())
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        raise PeerLostError(f"no gateway answers at {base}: {error}", hint=_RUNNING) from error
+    try:
+        return SwarmReport.model_validate_json(answer.content)
+    except ValidationError:
+        raise VersionError(
+            f"what answers at {base} has no report on a swarm that this release can read",
+            hint="deploy this release to stage 0's host: ./fleet deploy --inventory <site>",
+        ) from None
 
 
 def _as_error(event: Mapping[str, Any]) -> StagefleetError:

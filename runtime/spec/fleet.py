@@ -6,16 +6,27 @@ before the first host is touched.
 """
 
 from collections import Counter
-from typing import Annotated, Literal, Self
+from collections.abc import Iterator
+from typing import Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from runtime.spec.access import Access, access_problems
-from runtime.spec.base import Address, Cidr, Frozen, Name, Port, Span
+from runtime.spec.balance import balance_problems, num_blocks_of, servers_of
+from runtime.spec.base import Cidr, Frozen, Name, Span
 from runtime.spec.clouds import AzureCloud, Cloud, Instance
+from runtime.spec.host import BALANCED, Host, HostServer, HostStage
 from runtime.spec.instances import instance_problems, merged
+from runtime.spec.server import Stage
 from runtime.spec.services import DHT, GATEWAY, RPC, SSH, stage_port
-from runtime.spec.stage import Serving, Splits, check_splits, stage_spans
+from runtime.spec.stage import (
+    Balancing,
+    NumBlocks,
+    Serving,
+    Splits,
+    check_splits,
+    stage_spans,
+)
 
 
 class Model(Frozen):
@@ -26,7 +37,9 @@ class Model(Frozen):
     )
     total_blocks: int = Field(ge=1, description="how many blocks the model has")
     splits: Splits = Field(
-        default=(), description="the first block of stages 1, 2, …; empty: one stage holds all"
+        default=(),
+        description="the first block of stages 1, 2, …; empty: one stage holds all or, beside "
+        f"servers of the group '{BALANCED}', none",
     )
 
     @model_validator(mode="after")
@@ -73,94 +86,6 @@ class Firewall(Frozen):
     )
 
 
-class HostStage(Frozen):
-    """One stage on a host; a bare number in the inventory means all defaults."""
-
-    stage: int = Field(ge=0, description="its place in the pipeline")
-    dht_port: Port | None = Field(default=None, description="port of discovery")
-    rpc_port: Port | None = Field(default=None, description="port of the data plane")
-    public_dht_port: Port | None = Field(
-        default=None, description="the port of public_ip that is mapped to dht_port"
-    )
-    public_rpc_port: Port | None = Field(
-        default=None, description="the port of public_ip that is mapped to rpc_port"
-    )
-    device: str | None = Field(default=None, description="overrides the fleet's serving.device")
-
-
-class HostPorts(Frozen):
-    """Ports of a host's services that no stage owns."""
-
-    ssh: Port = Field(default=SSH.port, description="where sshd listens; default: ansible_port")
-    gateway: Port = Field(default=GATEWAY.port, description="stage 0's HTTP API, on loopback")
-
-
-class Host(Frozen):
-    """One machine."""
-
-    addresses: tuple[Address, ...] = Field(
-        default=(),
-        description="its own addresses, one for each network it shares; default: ansible_host",
-    )
-    bind: Literal["addresses", "all"] = Field(
-        default="addresses",
-        description="listen on its one address, or on all interfaces; with a public_ip, with "
-        "several addresses or with none written, it is always all",
-    )
-    public_ip: Address | None = Field(
-        default=None, description="the address that reaches it from outside its networks"
-    )
-    stages: tuple[
-        Annotated[
-            HostStage,
-            BeforeValidator(
-                lambda value: {"stage": value} if isinstance(value, int) else value,
-                json_schema_input_type=int | HostStage,
-            ),
-        ],
-        ...,
-    ] = Field(default=(), description="the stages it runs; a number alone means all defaults")
-    ports: HostPorts = Field(
-        default=HostPorts(), description="ports of services that no stage owns"
-    )
-    cloud: Name | None = Field(
-        default=None, description="the one of fleet.clouds whose rules guard it"
-    )
-    instance: Instance | None = Field(
-        default=None,
-        description="its instance is made by ./fleet cloud instances, with the keys of "
-        "fleet.clouds.<name>.instance; {}: as that says",
-    )
-    supervisor: Literal["auto", "systemd", "supervisord"] = Field(
-        default="auto",
-        description="what starts and watches services; auto: systemd where it runs and the scope "
-        "is system, supervisord otherwise",
-    )
-    firewall: Literal["auto", "nftables", "ufw", "firewalld", "none"] = Field(
-        default="auto",
-        description="which firewall of the host is told; auto: ufw or firewalld where one of them "
-        "runs, nftables otherwise; none: stagefleet keeps no rules there",
-    )
-
-    @property
-    def is_unmade(self) -> bool:
-        """Whether its addresses are not known because its instance is not there or does not run."""
-        return self.instance is not None and not self.addresses and self.public_ip is None
-
-
-class Stage(Frozen):
-    """A stage with everything derived: where it is, what it serves, on which ports."""
-
-    stage: int
-    host: str
-    span: Span
-    dht_port: Port
-    rpc_port: Port
-    public_dht_port: Port | None
-    public_rpc_port: Port | None
-    device: str
-
-
 # systemd hides these from hardened services, and an account of a service's own has no home.
 _HOMES = ("~/", "/home/", "/root/")
 
@@ -178,6 +103,10 @@ class Site(Frozen):
     model: Model = Field(description="the model and its splits")
     serving: Serving = Field(
         default=Serving(), description="how servers compute and what they allow"
+    )
+    balance: Balancing | None = Field(
+        default=None,
+        description=f"how the servers of hosts in the group '{BALANCED}' choose their blocks",
     )
     install: Install = Field(default=Install(), description="where the fleet lives on its hosts")
     operators: tuple[Cidr, ...] = Field(
@@ -207,9 +136,14 @@ class Site(Frozen):
 
 
 class Fleet(Site):
-    """One typed, strict reading of a whole inventory: the site and its hosts by name."""
+    """One typed, strict reading of a whole inventory: the site and its hosts by name.
+
+    Attributes:
+        balanced: the hosts whose servers choose their blocks: those of the group of that name.
+    """
 
     hosts: dict[str, Host]
+    balanced: tuple[str, ...] = ()
 
     @property
     def manages_firewalls(self) -> bool:
@@ -228,23 +162,47 @@ class Fleet(Site):
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """Every stage, stage 0 first."""
-        spans = stage_spans(self.model.splits, self.model.total_blocks)
-        found = (
-            Stage(
-                stage=entry.stage,
-                host=name,
-                span=spans[entry.stage],
-                dht_port=entry.dht_port or stage_port(DHT, entry.stage),
-                rpc_port=entry.rpc_port or stage_port(RPC, entry.stage),
-                public_dht_port=entry.public_dht_port,
-                public_rpc_port=entry.public_rpc_port,
-                device=entry.device or self.serving.device,
-            )
+        """Every server: stage 0, the other stages, and those that choose their blocks, by host."""
+        spans = self.spans
+        fixed = (
+            self._stage(name, entry, entry.stage, spans[entry.stage], None)
             for name, host in self.hosts.items()
             for entry in host.stages
         )
-        return tuple(sorted(found, key=lambda stage: stage.stage))
+        balanced = (
+            self._stage(name, entry, number, None, num_blocks_of(entry, self.balance))
+            for name in sorted(self.balanced)
+            for number, entry in enumerate(servers_of(self.hosts[name]), start=1)
+        )
+        return (*sorted(fixed, key=lambda stage: stage.stage), *balanced)
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """The blocks of every stage, also of those that are on no host, stage 0 first."""
+        if self.balanced and not self.model.splits:
+            # It only turns tokens into hidden states.
+            return (Span(start=0, end=0),)
+        return stage_spans(self.model.splits, self.model.total_blocks)
+
+    def _stage(
+        self,
+        host: str,
+        entry: HostStage | HostServer,
+        number: int,
+        span: Span | None,
+        num_blocks: NumBlocks,
+    ) -> Stage:
+        return Stage(
+            stage=number,
+            host=host,
+            span=span,
+            num_blocks=num_blocks,
+            dht_port=entry.dht_port or stage_port(DHT, number),
+            rpc_port=entry.rpc_port or stage_port(RPC, number),
+            public_dht_port=entry.public_dht_port,
+            public_rpc_port=entry.public_rpc_port,
+            device=entry.device or self.serving.device,
+        )
 
     @model_validator(mode="after")
     def _is_buildable(self) -> Self:
@@ -263,25 +221,45 @@ class Fleet(Site):
 
 def _stage_problems(fleet: Fleet) -> list[str]:
     """Return what is wrong with the placement: a stage on no host, on two hosts, or unknown."""
-    wanted = range(len(fleet.model.splits) + 1)
+    spans = fleet.spans
+    wanted = range(len(spans))
     placed: dict[int, list[str]] = {}
     for name, host in fleet.hosts.items():
         for entry in host.stages:
             placed.setdefault(entry.stage, []).append(name)
+    # Servers that choose their blocks take those of the others.
+    needed = wanted[:1] if fleet.balanced else wanted
     problems = [
         f"stage {stage} is on no host: add {stage} to some host's fleet_host.stages"
-        for stage in wanted
+        + (" (stage 0 is the client side: it takes prompts)" if fleet.balanced else "")
+        for stage in needed
         if stage not in placed
     ]
     for stage, hosts in sorted(placed.items()):
         if stage not in wanted:
-            problems.append(
-                f"host {hosts[0]} has stage {stage}, but model.splits "
-                f"{list(fleet.model.splits)} make stages 0 to {wanted[-1]} only"
-            )
+            problems.append(_unknown_stage(fleet, hosts[0], stage))
         elif len(hosts) > 1:
             problems.append(f"stage {stage} is on {len(hosts)} hosts: {', '.join(sorted(hosts))}")
-    return problems
+    members = {name: fleet.hosts[name] for name in sorted(fleet.balanced)}
+    others = {name: host for name, host in fleet.hosts.items() if name not in members}
+    fixed = tuple(spans[stage] for stage in placed if stage in wanted)
+    return [
+        *problems,
+        *balance_problems(members, others, fleet.balance, fixed, fleet.model.total_blocks),
+    ]
+
+
+def _unknown_stage(fleet: Fleet, host: str, stage: int) -> str:
+    if fleet.balanced and not fleet.model.splits:
+        return (
+            f"host {host} has stage {stage}, but servers of the group '{BALANCED}' have no "
+            f"numbers: take {stage} out of its fleet_host.stages, or say in model.splits which "
+            "blocks it keeps"
+        )
+    return (
+        f"host {host} has stage {stage}, but model.splits {list(fleet.model.splits)} make stages "
+        f"0 to {len(fleet.spans) - 1} only"
+    )
 
 
 def _network_problems(fleet: Fleet) -> list[str]:
@@ -294,12 +272,17 @@ def _network_problems(fleet: Fleet) -> list[str]:
         if (
             host.public_ip is None
             and not host.is_unmade
-            and any(entry.public_dht_port or entry.public_rpc_port for entry in host.stages)
+            and any(entry.public_dht_port or entry.public_rpc_port for entry in _entries(host))
         ):
             problems.append(
                 f"host {name} maps public ports but has no public_ip: add fleet_host.public_ip"
             )
     return problems
+
+
+def _entries(host: Host) -> Iterator[HostStage | HostServer]:
+    yield from host.stages
+    yield from host.servers or ()
 
 
 def _cloud_problems(fleet: Fleet) -> list[str]:
@@ -356,7 +339,7 @@ def _port_problems(fleet: Fleet) -> list[str]:
             (DHT, stage.dht_port, stage.public_dht_port),
             (RPC, stage.rpc_port, stage.public_rpc_port),
         ):
-            what = f"stage {stage.stage} {service.name}"
+            what = f"{stage.title} {service.name}"
             local.setdefault((stage.host, port), []).append(what)
             if host.public_ip is not None:
                 public.setdefault((host.public_ip, mapped or port), []).append(what)

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 from runtime.spec.access import is_open_to_the_world
 from runtime.spec.base import Cidr, Frozen, Port
-from runtime.spec.fleet import Fleet, Stage
+from runtime.spec.fleet import Fleet
+from runtime.spec.server import Stage
 from runtime.spec.services import CATALOGUE, Peers, Place, Service
 
 
@@ -12,7 +13,7 @@ class Flow(Frozen):
     """One service on one host, and the only sources that may connect to it.
 
     Attributes:
-        stage: the stage that owns the service, or None for a service of the host.
+        owner: the server that owns the service, "stage 1", or None for a service of the host.
         port: the local port, which firewalls open.
         public_port: the port mapped to it outside, where the host is behind NAT.
         hosts: names of the fleet's hosts that may connect.
@@ -22,7 +23,7 @@ class Flow(Frozen):
 
     host: str
     service: str
-    stage: int | None
+    owner: str | None
     protocol: str
     port: Port
     public_port: Port | None
@@ -33,7 +34,7 @@ class Flow(Frozen):
     @property
     def purpose(self) -> str:
         """What the port is for, as rules and tables say it."""
-        return self.service if self.stage is None else f"{self.service} of stage {self.stage}"
+        return self.service if self.owner is None else f"{self.service} of {self.owner}"
 
 
 def flows(fleet: Fleet) -> tuple[Flow, ...]:
@@ -54,7 +55,7 @@ def _flows_of(fleet: Fleet, stages: tuple[Stage, ...], service: Service) -> Iter
             yield Flow(
                 host=name,
                 service=service.name,
-                stage=None,
+                owner=None,
                 protocol=service.protocol,
                 port=getattr(host.ports, service.name),
                 public_port=None,
@@ -70,7 +71,7 @@ def _flows_of(fleet: Fleet, stages: tuple[Stage, ...], service: Service) -> Iter
             yield Flow(
                 host=stage.host,
                 service=service.name,
-                stage=stage.stage,
+                owner=stage.title,
                 protocol=service.protocol,
                 port=getattr(stage, f"{service.name}_port"),
                 public_port=getattr(stage, f"public_{service.name}_port"),
@@ -88,9 +89,11 @@ class _Peers:
         # Made once: there may be thousands of stages, and each of them is a peer of all others.
         self._everybody = tuple(sorted({stage.host for stage in stages}))
         self._place = {host: number for number, host in enumerate(self._everybody)}
+        # Of servers that choose their blocks, each may be the next one of any other.
+        self._is_balanced = any(stage.is_balanced for stage in stages)
 
     def of(self, stage: Stage, service: Service) -> tuple[str, ...]:
-        if service.reached_from is Peers.SWARM:
+        if service.reached_from is Peers.SWARM or self._is_balanced:
             place = self._place[stage.host]
             return self._everybody[:place] + self._everybody[place + 1 :]
         upstream = {other.host for other in _upstream(self._stages, stage)}

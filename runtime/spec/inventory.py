@@ -3,7 +3,9 @@
 Two variables carry the specification: `fleet`, the same for every host, and `fleet_host`, one for
 each machine. Both are plain data: `ansible-inventory` does not template, so Jinja is refused. A
 third, `fleet_host_cloud`, is what a cloud says of a host's instance: the plugin
-`stagefleet_instances` sets it, keys of `fleet_host` that an operator has not written.
+`stagefleet_instances` sets it, keys of `fleet_host` that an operator has not written. And of
+Ansible's own variables, `group_names` says which hosts are in the group of those whose servers
+choose their blocks.
 """
 
 import difflib
@@ -20,13 +22,18 @@ from pydantic import ValidationError
 
 from runtime.spec.base import Frozen, words
 from runtime.spec.errors import SpecError
-from runtime.spec.fleet import Fleet, Host, Site
+from runtime.spec.fleet import Fleet, Site
+from runtime.spec.host import BALANCED, Host
 
 SITE_VARIABLE = "fleet"
 HOST_VARIABLE = "fleet_host"
 CLOUD_VARIABLE = "fleet_host_cloud"
+GROUPS_VARIABLE = "group_names"
 READ_VARIABLES = frozenset(
-    {SITE_VARIABLE, HOST_VARIABLE, CLOUD_VARIABLE, "ansible_host", "ansible_port"}
+    {
+        *(SITE_VARIABLE, HOST_VARIABLE, CLOUD_VARIABLE, GROUPS_VARIABLE),
+        *("ansible_host", "ansible_port"),
+    }
 )
 """Every variable that says something of a fleet."""
 _TIMEOUT_SECONDS = 60
@@ -52,7 +59,8 @@ class Inventory(Frozen):
 def fleet_of(variables: Mapping[str, Mapping[str, Any]]) -> Fleet:
     """Return the fleet that these variables, by host, describe.
 
-    A host without `fleet_host` is not part of the fleet, unless its instance says that it is.
+    A host without `fleet_host` is not part of the fleet, unless its instance says that it is, or
+    its group.
 
     Raises:
         SpecError: everything that is wrong with the inventory, one finding a line.
@@ -69,16 +77,19 @@ def fleet_of(variables: Mapping[str, Mapping[str, Any]]) -> Fleet:
             hint="keep it in group_vars/all only, and put what differs into fleet_host",
         )
     problems = [problem for name, host in variables.items() for problem in _typos(name, host)]
+    problems += _group_typos(variables, sites[0])
     if problems:
         raise SpecError("\n".join(problems))
     site = _read(Site, sites[0], SITE_VARIABLE)
     hosts = {
         name: _read(Host, _with_connection(name, host), f"host {name}")
         for name, host in sorted(variables.items())
-        if host.keys() & {HOST_VARIABLE, CLOUD_VARIABLE}
+        if host.keys() & {HOST_VARIABLE, CLOUD_VARIABLE} or _is_balanced(host)
     }
+    balanced = tuple(name for name in hosts if _is_balanced(variables[name]))
+    said = {key: getattr(site, key) for key in Site.model_fields}
     try:
-        return Fleet(**{key: getattr(site, key) for key in Site.model_fields}, hosts=hosts)
+        return Fleet(**said, hosts=hosts, balanced=balanced)
     except ValidationError as error:
         raise words(error, Fleet, SITE_VARIABLE) from error
 
@@ -146,10 +157,42 @@ def read_inventory(path: Path) -> Inventory:
         raise SpecError(f"ansible-inventory cannot read {path}:\n{done.stderr.strip()}")
     found = json.loads(done.stdout, object_hook=_without_mark)
     variables = found.get("_meta", {}).get("hostvars", {})
+    for name, groups in _groups(found).items():
+        # As Ansible's own `group_names`, which `ansible-inventory` leaves out.
+        variables.setdefault(name, {})[GROUPS_VARIABLE] = sorted(groups)
     for name, host in variables.items():
         for key in (SITE_VARIABLE, HOST_VARIABLE):
             _refuse_jinja(host.get(key), f"host {name}: {key}")
     return Inventory(fleet=fleet_of(variables), variables=variables)
+
+
+def _groups(found: Mapping[str, Any]) -> dict[str, set[str]]:
+    """Return the groups of each host, those around its own too, from `ansible-inventory --list`."""
+
+    def hosts_in(group: str) -> Iterator[str]:
+        said = found.get(group, {})
+        yield from said.get("hosts", ())
+        for child in said.get("children", ()):
+            yield from hosts_in(child)
+
+    groups: dict[str, set[str]] = {name: set() for name in hosts_in("all")}
+    for group in found.keys() - {"_meta", "all", "ungrouped"}:
+        for name in hosts_in(group):
+            groups[name].add(group)
+    return groups
+
+
+def _is_balanced(variables: Mapping[str, Any]) -> bool:
+    return BALANCED in variables.get(GROUPS_VARIABLE, ())
+
+
+def _group_typos(variables: Mapping[str, Mapping[str, Any]], site: object) -> Iterator[str]:
+    """Yield that the group's name is written wrong, if it is missed."""
+    groups = {group for host in variables.values() for group in host.get(GROUPS_VARIABLE, ())}
+    if not isinstance(site, dict) or "balance" not in site or BALANCED in groups:
+        return
+    for near in difflib.get_close_matches(BALANCED, groups, n=1, cutoff=0.7):
+        yield f"fleet.balance is given, but the group is called '{near}'; call it '{BALANCED}'"
 
 
 def _without_mark(value: dict[str, Any]) -> object:

@@ -5,7 +5,9 @@ from collections.abc import Iterable
 
 from runtime.spec.base import Address, Frozen, Port
 from runtime.spec.errors import SpecError
-from runtime.spec.fleet import Fleet, Host, Stage
+from runtime.spec.fleet import Fleet
+from runtime.spec.host import Host
+from runtime.spec.server import Stage
 
 
 class Link(Frozen):

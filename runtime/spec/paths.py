@@ -1,5 +1,7 @@
 """Where things are on a host: one answer for Ansible, units and servers."""
 
+import posixpath
+
 from runtime.spec.base import Frozen
 from runtime.spec.fleet import Site
 
@@ -15,6 +17,7 @@ class Paths(Frozen):
         logs: where supervisord writes; systemd has its journal.
         run: sockets and process ids of supervisord.
         units: where supervisord's programs are described.
+        cache: what servers may keep and can do without; systemd makes it, below /var/cache.
         systemd: where systemd looks for units that an administrator has installed.
         parents: directories around these, which other fleets of the host may share, the innermost
             first; what removes a fleet removes them once they are empty.
@@ -27,6 +30,7 @@ class Paths(Frozen):
     logs: str
     run: str
     units: str
+    cache: str
     parents: tuple[str, ...]
     systemd: str = "/etc/systemd/system"
 
@@ -43,6 +47,7 @@ def paths(site: Site) -> Paths:
             logs=f"/var/log/stagefleet/{name}",
             run=f"/run/stagefleet/{name}",
             units=f"/etc/stagefleet/{name}/programs",
+            cache=_cache(name),
             parents=(
                 f"/var/lib/stagefleet/{name}",
                 "/var/lib/stagefleet",
@@ -51,10 +56,15 @@ def paths(site: Site) -> Paths:
                 "/opt/stagefleet",
                 "/var/log/stagefleet",
                 "/run/stagefleet",
+                posixpath.dirname(_cache(name)),
             ),
         )
     shared = () if root else ("~/.local/share/stagefleet",)
     root = root or f"~/.local/share/stagefleet/{name}"
+    cache = f"{root}/cache"
+    if site.install.scope == "system":
+        cache = _cache(name)
+        shared = (*shared, posixpath.dirname(cache))
     return Paths(
         config=f"{root}/config",
         identity=f"{root}/identity",
@@ -63,8 +73,13 @@ def paths(site: Site) -> Paths:
         logs=f"{root}/logs",
         run=f"{root}/run",
         units=f"{root}/programs",
+        cache=cache,
         parents=(f"{root}/code", root, *shared),
     )
+
+
+def _cache(name: str) -> str:
+    return f"/var/cache/stagefleet/{name}"
 
 
 def authority_path(site: Site) -> str:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from runtime.spec.base import Frozen
 from runtime.spec.firewall import FirewallPlan, firewall_plans
-from runtime.spec.fleet import Fleet, Stage
+from runtime.spec.fleet import Fleet
 from runtime.spec.flows import Flow, flows
 from runtime.spec.links import binds_one, dht_port, link, multiaddr, require_made, rpc_port
 from runtime.spec.paths import Paths, authority_path, paths
-from runtime.spec.stage import PeerLink, Serving, StageConfig
+from runtime.spec.server import KINDS, Stage
+from runtime.spec.stage import AUTO, OF_OTHERS, Balancing, PeerLink, Serving, StageConfig
 
 
 class Peer(Frozen):
@@ -24,10 +25,13 @@ class Peer(Frozen):
 
 
 class StagePlan(Frozen):
-    """One stage of a host.
+    """One server of a host.
 
     Attributes:
-        name: "stage-1"; file names and unit names are made of it.
+        name: "stage-1", "server-1"; file names and unit names are made of it.
+        stage: its place in the pipeline; of a server that chooses its blocks, its number on its
+            host.
+        certificate_name: what the authority calls it: no other server of the fleet is called so.
         unit: the name of its service.
         config_path: where its configuration goes.
         config_text: the configuration, a `StageConfig` as JSON.
@@ -36,11 +40,13 @@ class StagePlan(Frozen):
         renewal_due: that certificate ends soon.
         digest: changes when the service must be restarted to notice a change.
         gpu: it may compute on a GPU, so its service must be able to open one.
+        awaits_pipeline: it does its work only once every block of the model is served.
         summary: what it will be, in one line for people.
     """
 
     name: str
     stage: int
+    certificate_name: str
     unit: str
     config_path: str
     config_text: str
@@ -49,6 +55,7 @@ class StagePlan(Frozen):
     renewal_due: bool
     digest: str
     gpu: bool
+    awaits_pipeline: bool
     summary: str
 
 
@@ -57,7 +64,7 @@ class HostPlan(Frozen):
 
     Attributes:
         authority: the directory of the fleet's certificate authority, on the operator's machine.
-        unit_prefix: what the names of the fleet's services are, but for the stage's number.
+        unit_prefixes: what the names of the fleet's services are, but for a number at their end.
         survey: the directories in which to look for what of the fleet is on the host.
         survey_patterns: the names to look for there.
     """
@@ -67,7 +74,7 @@ class HostPlan(Frozen):
     host: str
     scope: str
     supervisor: str
-    unit_prefix: str
+    unit_prefixes: tuple[str, ...]
     paths: Paths
     survey: tuple[str, ...]
     survey_patterns: tuple[str, ...]
@@ -76,13 +83,14 @@ class HostPlan(Frozen):
     firewall: FirewallPlan
 
 
-def plans(fleet: Fleet, peers: Mapping[int, Peer]) -> dict[str, HostPlan]:
+def plans(fleet: Fleet, peers: Mapping[str, Peer]) -> dict[str, HostPlan]:
     """Return the plan of every host.
 
     Args:
         fleet: the fleet.
-        peers: by stage, the servers whose identity is already known; a stage that is missing here
-            (it has never been deployed) is left out of the others' initial peers.
+        peers: by the names in their certificates, the servers whose identity is already known; one
+            that is missing here (it has never been deployed) is left out of the others' initial
+            peers.
 
     Raises:
         SpecError: two hosts that must talk cannot reach each other, with its firewall nobody
@@ -92,6 +100,7 @@ def plans(fleet: Fleet, peers: Mapping[int, Peer]) -> dict[str, HostPlan]:
     everything = flows(fleet)
     firewalls = firewall_plans(fleet, everything)
     where = paths(fleet)
+    stages = fleet.stages
     return {
         name: HostPlan(
             fleet=fleet.name,
@@ -99,14 +108,15 @@ def plans(fleet: Fleet, peers: Mapping[int, Peer]) -> dict[str, HostPlan]:
             host=name,
             scope=fleet.install.scope,
             supervisor=host.supervisor,
-            unit_prefix=_unit_prefix(fleet),
+            unit_prefixes=_unit_prefixes(fleet),
             paths=where,
             survey=_survey(where),
             survey_patterns=_survey_patterns(fleet, where),
             stages=tuple(
-                _stage_plan(fleet, stage, peers, where)
-                for stage in fleet.stages
+                _stage_plan(fleet, stage, _others(fleet, stage, stages, peers), own, where)
+                for stage in stages
                 if stage.host == name
+                for own in (peers.get(stage.certificate_name),)
             ),
             flows=tuple(flow for flow in everything if flow.host == name),
             firewall=firewalls[name],
@@ -115,17 +125,14 @@ def plans(fleet: Fleet, peers: Mapping[int, Peer]) -> dict[str, HostPlan]:
     }
 
 
-_STAGE = "stage-"
+def _unit_prefixes(fleet: Fleet) -> tuple[str, ...]:
+    # With a number and nothing else behind it: the fleet `lab` is not the fleet `lab-2`. Both, so
+    # that a fleet can be turned from one kind into the other.
+    return tuple(f"{_unit(fleet)}{kind}-" for kind in KINDS)
 
 
-def stage_name(stage: int) -> str:
-    """Return the name that a stage's files, unit and certificate carry."""
-    return f"{_STAGE}{stage}"
-
-
-def _unit_prefix(fleet: Fleet) -> str:
-    # With a number and nothing else behind it: the fleet `lab` is not the fleet `lab-2`.
-    return f"stagefleet-{fleet.name}-{_STAGE}"
+def _unit(fleet: Fleet) -> str:
+    return f"stagefleet-{fleet.name}-"
 
 
 def _survey(where: Paths) -> tuple[str, ...]:
@@ -136,30 +143,74 @@ def _survey(where: Paths) -> tuple[str, ...]:
 
 def _survey_patterns(fleet: Fleet, where: Paths) -> tuple[str, ...]:
     directories = (posixpath.basename(where.config), posixpath.basename(where.identity))
-    files = ("*.json", "*.pem", ".complete", f"{_unit_prefix(fleet)}*.service")
-    return (*directories, *files)
+    units = (f"{prefix}*.service" for prefix in _unit_prefixes(fleet))
+    return (*directories, "*.json", "*.pem", ".complete", *units)
 
 
-def _stage_plan(fleet: Fleet, stage: Stage, peers: Mapping[int, Peer], where: Paths) -> StagePlan:
-    name = stage_name(stage.stage)
-    identity_path = f"{where.identity}/{name}"
-    config = _stage_config(fleet, stage, peers, identity_path)
-    text = json.dumps(config.model_dump(mode="json", exclude_defaults=True), indent=2) + "\n"
-    own = peers.get(stage.stage)
+class _Others(Frozen):
+    """What a server is told of the others: how it reaches those whose identity is known."""
+
+    initial_peers: tuple[str, ...]
+    links: tuple[PeerLink, ...]
+
+
+def _others(
+    fleet: Fleet, stage: Stage, stages: tuple[Stage, ...], peers: Mapping[str, Peer]
+) -> _Others:
+    # Every way is looked up, also to servers that are not known yet: a pair of hosts that cannot
+    # reach each other is refused before either is touched.
+    ways = [(other, link(fleet, stage.host, other.host)) for other in stages if other is not stage]
+    known = [
+        (other, peers[other.certificate_name], way)
+        for other, way in ways
+        if other.certificate_name in peers
+    ]
+    return _Others(
+        initial_peers=tuple(
+            multiaddr(way.address, dht_port(way, other), peer.peer_id) for other, peer, way in known
+        ),
+        links=tuple(
+            PeerLink(
+                peer_id=peer.peer_id,
+                stage=other.stage,
+                host=way.address,
+                rpc_port=rpc_port(way, other),
+                private=way.private,
+            )
+            for other, peer, way in known
+        ),
+    )
+
+
+def _stage_plan(
+    fleet: Fleet, stage: Stage, others: _Others, own: Peer | None, where: Paths
+) -> StagePlan:
+    identity_path = f"{where.identity}/{stage.name}"
+    config = _stage_config(fleet, stage, others, identity_path)
     certificate = own.certificate_sha256 if own else ""
+    # Where servers choose their blocks, hosts come and go, and nobody restarts for it: servers that
+    # run read anew what they are told of the others (docs/decisions/0023-hosts-come-and-go.md).
+    noticed = _text(config, exclude=OF_OTHERS if fleet.balanced else frozenset())
     return StagePlan(
-        name=name,
+        name=stage.name,
         stage=stage.stage,
-        unit=f"{_unit_prefix(fleet)}{stage.stage}",
-        config_path=f"{where.config}/{name}.json",
-        config_text=text,
+        certificate_name=stage.certificate_name,
+        unit=f"{_unit(fleet)}{stage.name}",
+        config_path=f"{where.config}/{stage.name}.json",
+        config_text=_text(config),
         identity_path=identity_path,
         certificate_sha256=certificate,
         renewal_due=own is not None and own.renewal_due,
-        digest=hashlib.sha256(f"{text}{certificate}".encode()).hexdigest(),
+        digest=hashlib.sha256(f"{noticed}{certificate}".encode()).hexdigest(),
         gpu=stage.device != "cpu",
+        awaits_pipeline=bool(fleet.balanced) and stage.name == "stage-0",
         summary=_summary(stage),
     )
+
+
+def _text(config: StageConfig, exclude: frozenset[str] = frozenset()) -> str:
+    said = config.model_dump(mode="json", exclude_defaults=True, exclude=set(exclude))
+    return json.dumps(said, indent=2) + "\n"
 
 
 def _summary(stage: Stage) -> str:
@@ -170,26 +221,30 @@ def _summary(stage: Stage) -> str:
             ("rpc", stage.rpc_port, stage.public_rpc_port),
         )
     ]
-    return f"stage {stage.stage}, blocks {stage.span}, {', '.join(ports)}, device {stage.device}"
+    return f"{stage.title}, {blocks_of(stage)}, {', '.join(ports)}, device {stage.device}"
 
 
-def _stage_config(
-    fleet: Fleet, stage: Stage, peers: Mapping[int, Peer], identity_path: str
-) -> StageConfig:
+def blocks_of(stage: Stage) -> str:
+    """Return which blocks a server holds, for people."""
+    if stage.span is not None:
+        return f"blocks {stage.span}" if stage.span else "no block"
+    count = (
+        "as many blocks as it can hold"
+        if stage.num_blocks == AUTO
+        else f"{stage.num_blocks} blocks"
+    )
+    return f"{count} of its own choice"
+
+
+def _stage_config(fleet: Fleet, stage: Stage, others: _Others, identity_path: str) -> StageConfig:
     host = fleet.hosts[stage.host]
-    # Every way is looked up, also to servers that are not known yet: a pair of hosts that cannot
-    # reach each other is refused before either is touched.
-    ways = [
-        (other, link(fleet, stage.host, other.host)) for other in fleet.stages if other != stage
-    ]
-    others = [(other, peers[other.stage], way) for other, way in ways if other.stage in peers]
     serving = fleet.serving.model_dump(include=set(Serving.model_fields))
     return StageConfig.model_validate(
         {
             **serving,
+            **_share(fleet, stage),
             "fleet": fleet.name,
             "model": Path(fleet.model.path),
-            "splits": fleet.model.splits,
             "total_blocks": fleet.model.total_blocks,
             "stage": stage.stage,
             "device": stage.device,
@@ -197,28 +252,25 @@ def _stage_config(
             "dht_port": stage.dht_port,
             "rpc_port": stage.rpc_port,
             # Of the others' configurations it is no part: they need not restart when it changes.
-            **({"gateway_port": host.ports.gateway} if stage.stage == 0 else {}),
+            **({"gateway_port": host.ports.gateway} if stage.name == "stage-0" else {}),
             "addresses": host.addresses,
             "public_ip": host.public_ip,
             "public_dht_port": stage.public_dht_port,
             "public_rpc_port": stage.public_rpc_port,
-            "dht_initial_peers": tuple(
-                multiaddr(way.address, dht_port(way, other), peer.peer_id)
-                for other, peer, way in others
-            ),
-            "peers": tuple(
-                PeerLink(
-                    peer_id=peer.peer_id,
-                    stage=other.stage,
-                    host=way.address,
-                    rpc_port=rpc_port(way, other),
-                    private=way.private,
-                )
-                for other, peer, way in others
-            ),
+            "dht_initial_peers": others.initial_peers,
+            "peers": others.links,
             "private_networks": tuple(
                 network.cidr for network in fleet.networks if network.private
             ),
             "identity": Path(identity_path),
         }
     )
+
+
+def _share(fleet: Fleet, stage: Stage) -> dict[str, object]:
+    """Return what says which blocks a server serves."""
+    if stage.is_balanced:
+        balance = (fleet.balance or Balancing()).model_dump()
+        return {"use_load_balancing": True, **balance, "num_blocks": stage.num_blocks}
+    # A stage 0 without blocks is one of a swarm in which others choose theirs.
+    return {"splits": fleet.model.splits} if stage.span else {"use_load_balancing": True}

@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping
 
 from runtime.spec.base import Address, Frozen, Port
 from runtime.spec.errors import SpecError
-from runtime.spec.fleet import Fleet, Host
+from runtime.spec.fleet import Fleet
 from runtime.spec.flows import Flow, flows
+from runtime.spec.host import Host
 from runtime.spec.links import Link, binds_one, link
 from runtime.spec.services import GATEWAY
 from runtime.spec.sources import source_of
@@ -59,7 +60,7 @@ def listeners(fleet: Fleet) -> dict[str, tuple[Listener, ...]]:
     found: dict[str, list[Listener]] = {name: [] for name in fleet.hosts}
     for flow in flows(fleet):
         host = fleet.hosts[flow.host]
-        bind = host.addresses[0] if flow.stage is not None and binds_one(host) else "0.0.0.0"  # noqa: S104 - as services bind
+        bind = host.addresses[0] if flow.owner is not None and binds_one(host) else "0.0.0.0"  # noqa: S104 - as services bind
         found[flow.host].append(
             Listener(protocol=flow.protocol, address=bind, port=flow.port, purpose=flow.purpose)
         )
@@ -92,7 +93,7 @@ def _of_operator(fleet: Fleet, flow: Flow, connection: tuple[Address, Port]) -> 
     address, ssh = connection
     host = fleet.hosts[flow.host]
     mapped = address == host.public_ip
-    if flow.stage is None:
+    if flow.owner is None:
         dialled, expected = ssh, True
     else:
         dialled = (mapped and flow.public_port) or flow.port
@@ -162,7 +163,7 @@ def _strangers(fleet: Fleet, flow: Flow) -> Iterator[str]:
         if source == flow.host or source in flow.hosts:
             continue
         way = _way(fleet, source, flow.host)
-        if way is None or (way.mapped and flow.public_port is None and flow.stage is None):
+        if way is None or (way.mapped and flow.public_port is None and flow.owner is None):
             continue
         try:
             address = ipaddress.ip_network(source_of(fleet, source, flow.host))

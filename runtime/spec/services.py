@@ -23,7 +23,10 @@ class Peers(StrEnum):
 
     OPERATORS = "operators"
     SWARM = "every other stage"
-    UPSTREAM = "the stage before it and stage 0; at stage 0, the last stage"
+    UPSTREAM = (
+        "the stage before it and stage 0; at stage 0, the last stage; where servers choose their "
+        "blocks, every other one"
+    )
     SAME_HOST = "the host itself"
 
 
@@ -69,6 +72,8 @@ _PAIR_OF_STAGE = {1: 0, 2: 1, 3: 2, 0: 3}
 
 def stage_port(service: Service, stage: int) -> int:
     """Return the default port of a stage's `dht` or `rpc` service.
+
+    The n-th server of a host that chooses its blocks takes those of stage n.
 
     Raises:
         ValueError: the service does not run on every stage, or the stage is negative.

@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from runtime.spec.base import Address, Cidr, Frozen, Ip, Name, Port, Span
 from runtime.spec.services import DHT, GATEWAY, RPC, stage_port
 
+AUTO: Final = "auto"
 PERIODS_TO_EXPIRY: Final = 3
 """A record is forgotten if its server has not renewed it for so many periods."""
 
@@ -67,8 +68,39 @@ class Serving(Frozen):
     announce_period_seconds: float = Field(
         default=10,
         gt=0,
+        le=300,
         description="how often a server renews its record, which outlives "
         f"{PERIODS_TO_EXPIRY} periods",
+    )
+
+
+def _blocks(value: object) -> object:
+    # Checked here, and not by the union of types, which would find fault twice.
+    number = int(value) if isinstance(value, str) and value.isdecimal() else value
+    is_count = isinstance(number, int) and not isinstance(number, bool) and number >= 1
+    if number is None or number == AUTO or is_count:
+        return number
+    raise ValueError(f"takes a number of blocks, 1 or more, or {AUTO}")
+
+
+NumBlocks = Annotated[
+    Annotated[int, Field(ge=1)] | Literal["auto"] | None, BeforeValidator(_blocks)
+]
+"""How many blocks a server takes: a number, or as many as its memory holds."""
+
+
+class Balancing(Frozen):
+    """How servers choose their blocks; the same defaults for a fleet and for one server."""
+
+    num_blocks: NumBlocks = Field(
+        default=None,
+        description="balanced mode: how many blocks a server takes; auto: what its memory holds",
+    )
+    balance_quality: float = Field(
+        default=0.75, ge=0, description="balanced mode: rebalance below this share of the optimum"
+    )
+    mean_balance_check_period: float = Field(
+        default=60, gt=0, description="balanced mode: mean seconds between two checks"
     )
 
 
@@ -84,7 +116,7 @@ class PeerLink(Frozen):
     )
 
 
-class StageConfig(Serving):
+class StageConfig(Balancing, Serving):
     """Everything one server needs to know."""
 
     fleet: Name = Field(
@@ -102,19 +134,8 @@ class StageConfig(Serving):
     use_load_balancing: bool = Field(
         default=False, description="choose blocks by the swarm's need instead of by splits"
     )
-    num_blocks: int | None = Field(
-        default=None, ge=1, description="balanced mode: how many blocks this server takes"
-    )
     total_blocks: int | None = Field(
         default=None, ge=1, description="how many blocks the model has; checked against the model"
-    )
-    balance_quality: float = Field(
-        default=0.75, ge=0, description="balanced mode: rebalance below this share of the optimum"
-    )
-    mean_balance_check_period: float = Field(
-        default=60,
-        gt=0,
-        description="balanced mode: mean seconds between two checks",
     )
 
     bind: Ip = Field(default="127.0.0.1", description="the address to listen on")
@@ -171,7 +192,8 @@ class StageConfig(Serving):
                     f"stage {self.stage} does not exist: splits {list(self.splits)} make stages "
                     f"0 to {len(self.splits)}"
                 )
-        if self.num_blocks and self.total_blocks and self.num_blocks > self.total_blocks:
+        most = self.total_blocks
+        if isinstance(self.num_blocks, int) and most is not None and self.num_blocks > most:
             raise ValueError(
                 f"num_blocks {self.num_blocks} is more than the model's {self.total_blocks} blocks"
             )
@@ -230,6 +252,10 @@ class StageConfig(Serving):
             return None if self.stage > 0 else Span(start=0, end=0)
         check_splits(self.splits, total_blocks)
         return stage_spans(self.splits, total_blocks)[self.stage]
+
+
+OF_OTHERS: Final = frozenset({"peers", "dht_initial_peers"})
+"""The fields of a `StageConfig` that say where the others are."""
 
 
 def check_splits(splits: tuple[int, ...], total_blocks: int | None) -> None:

@@ -50,7 +50,10 @@ def stage_units(plan: HostPlan, python: str, release: str) -> tuple[Unit, ...]:
                 "PYTHONUNBUFFERED": "1",
             },
             digest=stage.digest,
-            health=(*program, "health", "--config", stage.config_path),
+            health=(
+                *(*program, "health", "--config", stage.config_path),
+                *(("--pipeline",) if stage.awaits_pipeline else ()),
+            ),
             gpu=stage.gpu,
         )
         for stage in plan.stages

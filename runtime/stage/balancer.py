@@ -3,7 +3,8 @@
 import asyncio
 import time
 from collections.abc import Iterable
-from typing import Protocol
+from dataclasses import replace
+from typing import Final, Protocol
 
 import msgspec
 import numpy as np
@@ -13,17 +14,17 @@ from runtime.balance.decision import Decision
 from runtime.balance.member import Manner, Member
 from runtime.balance.placement import Choice
 from runtime.balance.seat import Seat
-from runtime.errors import PeerLostError
+from runtime.errors import PeerLostError, StagefleetError
 from runtime.spec.base import Span
 from runtime.spec.stage import StageConfig
-from runtime.swarm.records import Seating, ServerInfo
+from runtime.swarm.records import MOST_TEXT, Seating, ServerInfo
 
 log = structlog.get_logger()
 
 _LOOK_SECONDS = 0.2
 """At least so long between two looks, whatever fails and is tried again."""
-_DRAIN_SECONDS = 600
-"""So long a server waits for its sessions to end before it gives up a move."""
+DRAIN_SECONDS: Final = 600
+"""So long a server that moves waits for sessions to end; then it stays, or they have to move."""
 
 
 class Host(Protocol):
@@ -31,6 +32,21 @@ class Host(Protocol):
 
     async def load(self, span: Span) -> float:
         """Serve these blocks and no others; return the decode steps per second through them."""
+
+    async def load_beside(self, span: Span) -> float:
+        """Load these blocks while the others serve; return the same of them."""
+
+    def switch(self) -> None:
+        """Serve what was loaded beside instead of the others, whose sessions go on."""
+
+    def drop(self) -> None:
+        """Forget what was loaded beside."""
+
+    def keeps_both(self) -> bool:
+        """Return whether there is memory to load other blocks beside those that serve."""
+
+    def throughput(self) -> float:
+        """Return the decode steps per second through the blocks that are loaded, as of now."""
 
     async def announce(self) -> None:
         """Publish this server's record.
@@ -53,36 +69,28 @@ class Host(Protocol):
 class Balancer:
     """Finds blocks for a server, and other ones when the swarm needs them more."""
 
-    def __init__(
-        self, config: StageConfig, total_blocks: int, peer_id: str, throughput: float, host: Host
-    ) -> None:
+    def __init__(self, config: StageConfig, total_blocks: int, seat: Seat, host: Host) -> None:
         """Prepare; `run` does everything.
 
         Args:
-            config: of the server, with `num_blocks`.
+            config: of the server.
             total_blocks: of the model.
-            peer_id: the server's own.
-            throughput: what it is expected to make through its blocks, in decode steps per second.
+            seat: what the server will ask for: see `wanting`.
             host: the server.
-
-        Raises:
-            ValueError: the configuration does not say how many blocks.
         """
-        if config.num_blocks is None:
-            raise ValueError("num_blocks is not known")
         manner = Manner(
             total_blocks=total_blocks,
             balance_quality=config.balance_quality,
             mean_balance_check_period=config.mean_balance_check_period,
             renew_seconds=config.announce_period_seconds,
         )
-        seat = Seat(peer_id, "reserving", 0, 0, config.num_blocks, throughput, ticket=0)
         self._member = Member(manner, seat, np.random.default_rng())
         self._host = host
         self._said: Seat | None = None
         self._renewed = -float("inf")
         self._loading: asyncio.Task[float] | None = None
         self._load_started = 0.0
+        self._beside: Span | None = None
         self._drains_since: float | None = None
         self._online = asyncio.Event()
 
@@ -122,18 +130,21 @@ class Balancer:
     async def _step(self, others: tuple[Seat, ...]) -> None:
         member, now = self._member, time.monotonic()
         if self._loading is not None and self._loading.done():
-            throughput = self._loading.result()
-            self._loading = None
-            member.loaded(now, now - self._load_started, throughput)
-            self._tell_ready()
+            loading, self._loading = self._loading, None
+            self._loaded(now, loading)
+        if member.seat.phase in {"online", "draining"}:
+            member.measured(self._host.throughput())
+        if member.doing in {"idle", "claiming"}:
+            member.manner = replace(member.manner, keeps_both=self._host.keeps_both())
         member.advance(now, others)
         self._tell_news()
+        self._settle_beside()
         if member.doing == "draining":
             self._drain(now)
+        else:
+            self._drains_since = None
         if member.load is not None and self._loading is None:
-            start, end = member.load
-            self._load_started = now
-            self._loading = asyncio.create_task(self._host.load(Span(start=start, end=end)))
+            self._load(now, Span(start=member.load[0], end=member.load[1]))
         if member.seat != self._said or now - self._renewed >= member.manner.renew_seconds:
             # Said before it is announced: what fails is said again in the next period.
             self._said, self._renewed = member.record(), now
@@ -142,12 +153,48 @@ class Balancer:
                 # And others can know.
                 self._online.set()
 
+    def _load(self, now: float, span: Span) -> None:
+        self._load_started = now
+        beside = self._member.seat.target is not None
+        self._beside = span if beside else None
+        work = self._host.load_beside(span) if beside else self._host.load(span)
+        self._loading = asyncio.create_task(work)
+
+    def _loaded(self, now: float, loading: asyncio.Task[float]) -> None:
+        """Let the member know what was loaded, or, beside what it still serves, could not be."""
+        try:
+            throughput = loading.result()
+        except (StagefleetError, MemoryError, RuntimeError, OSError) as error:
+            if self._beside is None:
+                raise
+            # torch says that memory is used up by a RuntimeError.
+            log.warning("the move is given up: the blocks were not loaded", reason=str(error))
+            self._beside = self._member.load = None
+            self._member.stay(now)
+            return
+        self._member.loaded(now, now - self._load_started, throughput)
+        if self._beside is None:
+            self._tell_ready()
+
+    def _settle_beside(self) -> None:
+        """Serve or forget what was loaded beside, as the member has decided."""
+        seat = self._member.seat
+        if self._beside is None or self._loading is not None or seat.target is not None:
+            return
+        span, self._beside = self._beside, None
+        if (seat.start, seat.end) == (span.start, span.end):
+            self._host.switch()
+            self._tell_ready()
+        else:
+            log.info("the move is given up: the swarm needs it no more")
+            self._host.drop()
+
     def _drain(self, now: float) -> None:
         if self._drains_since is None:
             self._drains_since = now
         if not self._host.busy():
             self._member.drained()
-        elif now - self._drains_since > _DRAIN_SECONDS:
+        elif now - self._drains_since > DRAIN_SECONDS:
             log.warning("sessions do not end; the move is given up")
             self._member.stay(now)
         else:
@@ -196,19 +243,35 @@ class Balancer:
                     )
 
 
+def wanting(peer_id: str, num_blocks: int, throughput: float) -> Seat:
+    """Return the seat of a server that is about to ask for blocks.
+
+    Args:
+        peer_id: the server's own.
+        num_blocks: how many it takes.
+        throughput: what it is expected to make through them, in decode steps per second.
+    """
+    return Seat(peer_id, "reserving", 0, 0, num_blocks, throughput, ticket=0)
+
+
 def seat_of(server: ServerInfo) -> Seat | None:
-    """Return a server's part in the balance; None for a stage 0 without blocks.
+    """Return a server's part in the balance; None for a stage 0 without blocks or who leaves.
 
     Servers with fixed splits count where they are, and stay there.
     """
     seating = server.seating
+    match server.state:
+        case "leaving" | "gone":
+            return None
+        case phase:
+            pass
     if seating is None:
         if server.start == server.end:
             return None
         seating = Seating(num_blocks=server.end - server.start)
     return Seat(
         peer_id=server.peer_id,
-        phase=server.state,
+        phase=phase,
         start=server.start,
         end=server.end,
         throughput=server.throughput,
@@ -219,4 +282,5 @@ def seat_of(server: ServerInfo) -> Seat | None:
 
 def seating_of(seat: Seat) -> Seating:
     """Return what a record says of a seat beside the blocks and the throughput."""
-    return Seating(**{name: getattr(seat, name) for name in Seating.__struct_fields__})
+    fields = {name: getattr(seat, name) for name in Seating.__struct_fields__}
+    return Seating(**fields | {"reason": seat.reason[:MOST_TEXT]})

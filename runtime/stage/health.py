@@ -1,15 +1,34 @@
-"""Is the server of this configuration doing its work? Asked as any peer would ask."""
+"""Is the server of this configuration doing its work? Asked as any peer would ask.
+
+| state | healthy | why |
+|---|---|---|
+| online | yes | it takes sessions |
+| moving | yes | it has served, and goes where it is needed more; others serve what it leaves |
+| reserving, joining | no | it has not served yet |
+
+A server that has no blocks yet listens to nobody: nothing answers, which is not healthy either.
+Whether the swarm as a whole serves every block, stage 0 knows.
+"""
 
 import asyncio
 import ipaddress
+from typing import Final
 
 from runtime.checks.config import Checked
 from runtime.errors import PeerLostError, SessionError
+from runtime.gateway.remote import health
+from runtime.spec.services import LOOPBACK
 from runtime.stage.terms import terms
 from runtime.swarm.endpoint import Endpoint
 from runtime.swarm.membership import Membership
 from runtime.wire.connection import dial
 from runtime.wire.messages import Ask, Status
+
+MOVING: Final = "moving"
+"""What a server says of itself that changes its blocks for others."""
+MOVING_STATES: Final = frozenset({"joining", "draining"})
+"""What its record says meanwhile."""
+_HEALTHY: Final = frozenset({"online", MOVING})
 
 
 async def status_of(checked: Checked, seconds: float) -> Status:
@@ -38,6 +57,18 @@ async def status_of(checked: Checked, seconds: float) -> Status:
         connection.close()
     if not isinstance(answer, Status):
         raise SessionError(f"{endpoint} answered '{type(answer).__name__}' instead of a status")
-    if answer.state != "online":
+    if answer.state not in _HEALTHY:
         raise SessionError(f"the server is {answer.state}")
     return answer
+
+
+def require_pipeline(checked: Checked, seconds: float) -> None:
+    """See that every block of the model is served, as this host's stage 0 sees it.
+
+    Raises:
+        PeerLostError: its gateway cannot be reached.
+        SessionError: which blocks nobody serves.
+    """
+    found = health(f"http://{LOOPBACK}:{checked.config.gateway_port}", seconds)
+    if found["pipeline"] != "complete":
+        raise SessionError(f"the pipeline is {found['pipeline']}: {found.get('reason', '')}")

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import AsyncIterator, Coroutine
+from typing import Literal
 
 import structlog
 
@@ -14,17 +15,19 @@ from runtime.client.mailbox import Mailboxes
 from runtime.client.once import print_answer
 from runtime.client.prompts import Tokenizer
 from runtime.client.session import Node
-from runtime.engine.reference import load_engine
 from runtime.engine.worker import Worker
 from runtime.errors import PeerLostError
 from runtime.gateway.api import Gateway
 from runtime.spec.base import Span
-from runtime.stage.balancer import Balancer, seating_of
+from runtime.stage.balancer import DRAIN_SECONDS, Balancer, seating_of, wanting
+from runtime.stage.blocks import Blocks, num_blocks
+from runtime.stage.health import MOVING, MOVING_STATES
 from runtime.stage.lifeline import Lifeline
 from runtime.stage.notify import notify
 from runtime.stage.sessions import StageSessions
 from runtime.stage.source import SpanSource, configured
 from runtime.stage.terms import terms
+from runtime.stage.twin import refuse_twin
 from runtime.swarm.directory import Directory
 from runtime.swarm.membership import Membership
 from runtime.swarm.records import Announced, ServerInfo, State
@@ -33,6 +36,10 @@ from runtime.wire.messages import Status
 from runtime.wire.neighbours import Neighbours
 
 log = structlog.get_logger()
+
+# Together less than a supervisor waits before it kills (runtime.spec.units).
+_LEAVE_SECONDS = 5
+_WORD_SECONDS = 1
 
 
 class Server:
@@ -47,28 +54,30 @@ class Server:
 
         Raises:
             IdentityError: a key or certificate is missing, expired or of another fleet.
+            ConfigError: there is no memory for the blocks, or no such device.
         """
         config = checked.config
         self._checked = checked
         self._spans = configured(checked) if spans is None else spans
         self._balancer: Balancer | None = None
-        # Until it is known: none.
-        self._span = Span(start=0, end=0)
+        self._balancing: asyncio.Task[None] | None = None
+        self._blocks = Blocks(checked)
+        self._num_blocks = 0 if self._spans is not None else num_blocks(checked)
         self._membership = Membership(checked.identity, config.fleet)
         self._state: State = "joining"
-        self._throughput = 0.0
-        self._worker: Worker | None = None
         self._lifeline = Lifeline()
         self._directory = Directory(
             config,
             checked.identity,
             self._membership,
             checked.manifest.digest,
+            checked.manifest.total_blocks,
             started=self._lifeline.hold,
         )
-        self._view = View(config, self._directory.servers)
+        self._view = View(config, self._directory.servers, self._directory.remarks, checked.path)
+        self._terms = terms(checked, self._membership)
         self._neighbours = Neighbours(
-            terms(checked, self._membership),
+            self._terms,
             self._view.endpoints,
             self.status,
             config.connect_timeout_seconds,
@@ -76,12 +85,16 @@ class Server:
         self._mailboxes = Mailboxes()
         self._background: list[asyncio.Task[None]] = []
         self._sessions: StageSessions | None = None
+        self._retiring: asyncio.Task[None] | None = None
+        self._last_words: Literal["leaving", "gone"] | None = None
 
     def status(self) -> Status:
         """Return how this server is."""
-        worker = self._worker
+        worker = self._blocks.worker
+        # Once it has served, a balanced server that loads or lets sessions end does so to move.
+        moves = None not in (self._balancer, self._sessions) and self._state in MOVING_STATES
         return Status(
-            state=self._state,
+            state=MOVING if moves else self._state,
             sessions=len(self._mailboxes if self._sessions is None else self._sessions),
             kv_used_bytes=worker.kv_used_bytes if worker else 0,
             kv_total_bytes=worker.kv_total_bytes if worker else 0,
@@ -118,7 +131,8 @@ class Server:
             stack.enter_context(self._lifeline)
             stack.push_async_callback(self._directory.stop)
             await self._directory.start()
-            stack.callback(self._stop_worker)
+            await refuse_twin(await self._directory.servers(), self._record(), self._terms)
+            stack.callback(self._blocks.stop)
             stack.push_async_callback(self._neighbours.stop)
             stack.push_async_callback(self._end_background)
             self._run_in_background(self._directory.watch())
@@ -128,54 +142,105 @@ class Server:
             else:
                 client = await self._serve(await self._spans.choose())
                 self._run_in_background(self._keep_announcing())
+            if client is not None:
+                self._run_in_background(client.watch())
             log.info(
                 "stage ready",
                 stage=config.stage,
-                blocks=str(self._span),
-                throughput=f"{self._throughput:.2f} rps",
+                blocks=str(self._blocks.span),
+                throughput=f"{self._blocks.throughput():.2f} rps",
                 peer_id=self._membership.peer_id,
             )
             if self._sessions is not None:
                 self._run_in_background(self._sessions.expire_idle())
+                self._run_in_background(self._blocks.keep_measuring(self.busy))
+            # Before anything ends; what is said last is what others go by.
+            stack.push_async_callback(self._leave)
             yield client
+
+    async def _leave(self) -> None:
+        """Say that this server ends, let its sessions end, and say that it has gone."""
+        if self._balancing is not None:
+            self._balancing.cancel()
+            await asyncio.wait([self._balancing])
+        if self._sessions:
+            await self._say("leaving")
+            await self._sessions.end(_LEAVE_SECONDS)
+        await self._say("gone")
+
+    async def _say(self, word: Literal["leaving", "gone"]) -> None:
+        self._last_words = word
+        try:
+            async with asyncio.timeout(_WORD_SECONDS):
+                await self.announce()
+        except (PeerLostError, TimeoutError):
+            log.warning("others were not told that this server ends; its record will expire")
+
+    async def _retire(self, worker: Worker) -> None:
+        """Free what a worker holds once nobody needs it any more."""
+        if self._sessions is None:
+            raise RuntimeError("nothing is served yet")
+        try:
+            # Within half a period everybody has heard of the new blocks.
+            grace = self._checked.config.announce_period_seconds / 2
+            await self._sessions.retire(worker, grace, DRAIN_SECONDS)
+        finally:
+            await asyncio.to_thread(worker.stop)
 
     async def _serve(self, span: Span) -> Client | None:
         """Serve a span for good; return the client side at stage 0."""
-        self._span = span
+        self._blocks.span = span
         await self.announce()
-        worker = await self._load()
-        client = self._listen(worker)
-        self._throughput = await worker.throughput()
+        client = self._listen(await self._blocks.load(span))
+        await self._blocks.measure()
         self._state = "online"
         await self.announce()
         return client
 
     async def _find_blocks(self) -> None:
         """Serve what the swarm needs most, now and from now on."""
-        checked = self._checked
-        expected = await self._expected_throughput()
-        self._balancer = Balancer(
-            checked.config,
-            checked.manifest.total_blocks,
-            self._membership.peer_id,
-            expected,
-            self,
-        )
-        self._run_in_background(self._balancer.run())
+        checked, count = self._checked, self._num_blocks
+        expected = await self._blocks.expected_throughput(count)
+        seat = wanting(self._membership.peer_id, count, expected)
+        self._balancer = Balancer(checked.config, checked.manifest.total_blocks, seat, self)
+        self._balancing = self._run_in_background(self._balancer.run())
         await _first_of(self._balancer.online(), self._broken())
 
     async def load(self, span: Span) -> float:
         """Serve these blocks and no others; return the decode steps per second through them."""
-        # There may be memory for one of them only.
-        self._stop_worker()
-        self._span = span
-        worker = await self._load()
+        worker = await self._blocks.load(span)
         if self._sessions is None:
             self._listen(worker)
         else:
             self._sessions.serve(worker)
-        self._throughput = await worker.throughput()
-        return self._throughput
+        await self._blocks.measure()
+        return self._blocks.throughput()
+
+    async def load_beside(self, span: Span) -> float:
+        """Load these blocks while the others serve; return the decode steps per second of them."""
+        return await self._blocks.load_beside(span)
+
+    def switch(self) -> None:
+        """Serve what was loaded beside instead of the others, whose sessions go on."""
+        if self._sessions is None or self._blocks.worker is None:
+            raise RuntimeError("nothing is served yet")
+        before = self._blocks.switch()
+        self._sessions.switch(self._blocks.worker)
+        self._retiring = asyncio.create_task(self._retire(before))
+
+    def drop(self) -> None:
+        """Forget what was loaded beside."""
+        self._blocks.drop()
+
+    def keeps_both(self) -> bool:
+        """Return whether there is memory to load other blocks beside those that serve."""
+        # What is about to be freed is not free yet.
+        busy = self._retiring is not None and not self._retiring.done()
+        return not busy and self._blocks.keeps_both(self._num_blocks)
+
+    def throughput(self) -> float:
+        """Return the decode steps per second through the blocks that are loaded, as of now."""
+        return self._blocks.throughput()
 
     async def announce(self) -> None:
         """Publish this server's record.
@@ -201,25 +266,6 @@ class Server:
         """Return whether sessions pass through this server."""
         return bool(self._sessions)
 
-    async def _expected_throughput(self) -> float:
-        """Return the decode steps per second through as many blocks as are to be served.
-
-        One block tells it, without knowing which ones they will be.
-        """
-        self._span = Span(start=0, end=1)
-        worker = await self._load()
-        try:
-            one = await worker.throughput()
-        finally:
-            self._stop_worker()
-            self._span = Span(start=0, end=0)
-        return one / (self._checked.config.num_blocks or 1)
-
-    def _stop_worker(self) -> None:
-        worker, self._worker = self._worker, None
-        if worker is not None:
-            worker.stop()
-
     def _listen(self, worker: Worker) -> Client | None:
         checked = self._checked
         bind, port = checked.config.bind, checked.config.listen_rpc_port
@@ -241,23 +287,6 @@ class Server:
         )
         return Client(node, Tokenizer(checked.config.model))
 
-    async def _load(self) -> Worker:
-        config, span = self._checked.config, self._span
-        log.info("loading", model=str(config.model), blocks=str(span))
-        self._worker = await Worker.load(
-            lambda: load_engine(
-                config.model,
-                span,
-                device=config.device,
-                dtype=config.dtype,
-                threads=config.threads,
-                # Whoever has block 0, only the client side turns token ids into hidden states.
-                embeddings=config.stage == 0,
-            ),
-            config.kv_cache_mib,
-        )
-        return self._worker
-
     def _record(self) -> ServerInfo:
         """Return what this server announces of itself."""
         checked = self._checked
@@ -265,20 +294,23 @@ class Server:
         return ServerInfo(
             peer_id=self._membership.peer_id,
             stage=checked.config.stage,
-            start=self._span.start if seat is None else seat.start,
-            end=self._span.end if seat is None else seat.end,
-            state=self._state if seat is None else seat.phase,
-            throughput=self._throughput if seat is None else seat.throughput,
+            start=self._blocks.span.start if seat is None else seat.start,
+            end=self._blocks.span.end if seat is None else seat.end,
+            state=self._last_words or (self._state if seat is None else seat.phase),
+            throughput=self._blocks.throughput() if seat is None else seat.throughput,
             kv_bytes=checked.config.kv_cache_mib << 20,
             addresses=tuple(Announced(*address) for address in checked.config.announced_addresses),
             model_digest=checked.manifest.digest,
             total_blocks=checked.manifest.total_blocks,
             software=__version__,
             seating=None if seat is None else seating_of(seat),
+            speeds=self._blocks.speeds,
         )
 
-    def _run_in_background(self, work: Coroutine[None, None, None]) -> None:
-        self._background.append(asyncio.create_task(work))
+    def _run_in_background(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._background.append(task)
+        return task
 
     async def _broken(self) -> None:
         """Wait until something that should go on for ever has ended, and raise why."""
@@ -287,9 +319,10 @@ class Server:
             task.result()
 
     async def _end_background(self) -> None:
-        for task in self._background:
+        tasks = [*self._background, *([self._retiring] if self._retiring else [])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _keep_announcing(self) -> None:
         while True:

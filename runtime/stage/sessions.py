@@ -1,6 +1,7 @@
 """The sessions that pass through one server, and what it does with each message of theirs."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
@@ -40,6 +41,7 @@ class Session:
 
     Attributes:
         terms: what it was opened with.
+        worker: computes it.
         slot: its room on this server.
         upstream: where steps come from.
         onward: the next hop or, on the last stage, where results go.
@@ -48,6 +50,7 @@ class Session:
     """
 
     terms: Open
+    worker: Worker
     slot: Slot
     upstream: Connection
     onward: Connection
@@ -75,7 +78,9 @@ class StageSessions:
         self._worker = worker
         self._neighbours = neighbours
         self._peer_id = peer_id
+        self._older: list[Worker] = []
         self._sessions: dict[SessionId, Session] = {}
+        self._ended = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self.accepting = True
 
@@ -84,6 +89,48 @@ class StageSessions:
         if self._sessions:
             raise ValueError(f"{len(self)} sessions still need the old span")
         self._worker = worker
+
+    def switch(self, worker: Worker) -> None:
+        """Serve another worker's span from now on; sessions go on where they are.
+
+        The old one takes new sessions too, from whoever has not heard yet, until `retire`.
+        """
+        self._older.append(self._worker)
+        self._worker = worker
+
+    async def retire(self, worker: Worker, grace: float, patience: float) -> None:
+        """Wait until nobody needs an older worker any more.
+
+        Args:
+            worker: one that was served.
+            grace: so many seconds it still takes new sessions.
+            patience: so many seconds its sessions have then to end; those that have not are told
+                to move.
+        """
+        await asyncio.sleep(grace)
+        self._older.remove(worker)
+        await self.end(patience, worker)
+
+    async def end(self, patience: float, worker: Worker | None = None) -> None:
+        """Let sessions end by themselves; tell those to move that have not after some time.
+
+        Args:
+            patience: in seconds.
+            worker: whose sessions; None: all.
+        """
+
+        def left() -> list[tuple[SessionId, Session]]:
+            items = self._sessions.items()
+            return [item for item in items if worker is None or item[1].worker is worker]
+
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                while left():
+                    self._ended.clear()
+                    await self._ended.wait()
+        for key, session in left():
+            error = MovedError("this server leaves these blocks", hint="send the request again")
+            await self._fail(session.upstream, key, error)
 
     def __len__(self) -> int:
         """Return how many sessions are open."""
@@ -139,10 +186,10 @@ class StageSessions:
             raise MovedError(
                 "this server leaves its blocks", hint="the swarm has changed; ask again"
             )
-        engine, most = self._worker.engine, self._config.max_batch
-        span = check_opening(terms, self._peer_id, engine, most)
-        slot = self._worker.open(terms.padding, terms.max_length, span)
-        session = Session(terms, slot, upstream=connection, onward=connection)
+        worker = self._worker_for(terms)
+        span = check_opening(terms, self._peer_id, worker.engine, self._config.max_batch)
+        slot = worker.open(terms.padding, terms.max_length, span)
+        session = Session(terms, worker, slot, upstream=connection, onward=connection)
         self._sessions[terms.session] = session
         if not session.is_last:
             onward = await self._neighbours.connection(terms.route[terms.hop + 1].peer_id)
@@ -153,6 +200,15 @@ class StageSessions:
         session.onward = await self._way_back(connection, terms.client)
         direct = session.onward.peer.peer_id == terms.client
         await session.onward.send(Opened(terms.session, direct=direct))
+
+    def _worker_for(self, terms: Open) -> Worker:
+        """Return who has the blocks that a session wants; the newest one if nobody has."""
+        if terms.hop < len(terms.route):
+            hop = terms.route[terms.hop]
+            for worker in (self._worker, *self._older):
+                if worker.engine.span.start <= hop.start <= hop.end <= worker.engine.span.end:
+                    return worker
+        return self._worker
 
     async def _way_back(self, upstream: Connection, client: str) -> Connection:
         """Return the connection for results: straight to stage 0, or else along the chain."""
@@ -184,7 +240,7 @@ class StageSessions:
     def _checked_hidden(
         self, session: Session, connection: Connection, step: Step, body: bytearray
     ) -> Tensor:
-        slot, engine = session.slot, self._worker.engine
+        slot, engine = session.slot, session.worker.engine
         if session.upstream is not connection:
             raise WireError("a step of another peer's session")
         if session.computing:
@@ -205,14 +261,14 @@ class StageSessions:
     async def _middle_step(
         self, session: Session, step: Step, hidden: Tensor, received: int
     ) -> None:
-        done = await self._worker.forward(session.slot, hidden)
+        done = await session.worker.forward(session.slot, hidden)
         body = tensor_bytes(done.value)
         trace = self._traced(session, step, received, done.started, done.finished)
         onward = Step(step.session, step.position, step.tokens, dtype_name(done.value.dtype), trace)
         await session.onward.send(onward, body)
 
     async def _last_step(self, session: Session, step: Step, hidden: Tensor, received: int) -> None:
-        done = await self._worker.next_ids(session.slot, hidden, session.terms.sampling)
+        done = await session.worker.next_ids(session.slot, hidden, session.terms.sampling)
         trace = self._traced(session, step, received, done.started, done.finished)
         tokens = Tokens(step.session, step.position + step.tokens, done.value, trace)
         try:
@@ -281,7 +337,8 @@ class StageSessions:
     def _forget(self, key: SessionId) -> None:
         session = self._sessions.pop(key, None)
         if session is not None:
-            self._worker.close(session.slot)
+            session.worker.close(session.slot)
+            self._ended.set()
 
     def _spawn(
         self, connection: Connection, key: SessionId, work: Coroutine[None, None, None]

@@ -6,7 +6,6 @@ copies are how a plan knows every server's peer id before anything is started.
 """
 
 import hashlib
-import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from runtime.errors import IdentityError
 from runtime.spec.base import Frozen
 from runtime.spec.fleet import Site
 from runtime.spec.paths import authority_path
-from runtime.spec.plan import Peer, stage_name
+from runtime.spec.plan import Peer
 from runtime.swarm.identity import (
     AUTHORITY,
     CERTIFICATE,
@@ -109,7 +108,7 @@ class Authority:
         """Return a certificate for a server's request, the one from before while it still serves.
 
         Args:
-            server: the server's name in the fleet, "stage-1".
+            server: the server's name in the fleet, "stage-1" or "gpu-a-server-1".
             request: the PEM signing request that the server's host made.
             check: sign nothing; `changed` then says whether it would be signed.
 
@@ -150,19 +149,12 @@ class Authority:
         (directory / AUTHORITY).write_text(signed.authority)
         return made or signed.changed
 
-    def peers(self) -> dict[int, Peer]:
-        """Return, by stage, the servers that have a certificate."""
-        found = {}
-        for path in sorted((self._directory / _PEERS).glob("*.pem")):
-            match = re.fullmatch(stage_name(0).replace("0", "([0-9]+)"), path.stem)
-            if match:
-                certificate = read_certificate(path)
-                found[int(match[1])] = Peer(
-                    peer_id=certificate_peer_id(certificate),
-                    certificate_sha256=hashlib.sha256(_pem(certificate).encode()).hexdigest(),
-                    renewal_due=_renewal_due(certificate),
-                )
-        return found
+    def peers(self) -> dict[str, Peer]:
+        """Return, by their names, the servers that have a certificate."""
+        return {
+            path.stem: _peer(read_certificate(path))
+            for path in sorted((self._directory / _PEERS).glob("*.pem"))
+        }
 
     def _certificate(
         self, server: str, public_key: rsa.RSAPublicKey, authority: x509.Certificate
@@ -206,6 +198,14 @@ def fleet_of(certificate: x509.Certificate) -> str:
 def fleet_authority(site: Site) -> Authority:
     """Return the authority of a fleet, where its inventory says that it is on this machine."""
     return Authority(Path(authority_path(site)).expanduser(), site.name)
+
+
+def _peer(certificate: x509.Certificate) -> Peer:
+    return Peer(
+        peer_id=certificate_peer_id(certificate),
+        certificate_sha256=hashlib.sha256(_pem(certificate).encode()).hexdigest(),
+        renewal_due=_renewal_due(certificate),
+    )
 
 
 def _renewal_due(certificate: x509.Certificate) -> bool:
@@ -256,6 +256,7 @@ def _pem(certificate: x509.Certificate) -> str:
 
 
 def _write_pem(path: Path, certificate: x509.Certificate) -> None:
-    partial = path.with_suffix(".partial")
+    # Not with_suffix: names of hosts have dots.
+    partial = path.with_name(f"{path.name}.partial")
     partial.write_text(_pem(certificate))
     partial.replace(path)

@@ -6,6 +6,8 @@ carries its author's, and must stand under the author's own peer id, so that no 
 another, not even from a cache.
 """
 
+from typing import Final
+
 import msgspec
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -13,12 +15,18 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding
 from hivemind.dht.validation import DHTRecord, RecordValidatorBase
 from hivemind.proto.auth_pb2 import AccessToken
-from hivemind.utils import MSGPackSerializer
+from hivemind.utils import MSGPackSerializer, get_dht_time
 from hivemind.utils.auth import TokenAuthorizerBase
 from hivemind.utils.crypto import RSAPrivateKey
 
 from runtime.swarm.identity import certificate_peer_id
 from runtime.swarm.membership import Membership
+
+LONGEST_SECONDS: Final = 7200.0
+"""No record lives longer: not even its author could replace it once its clock is mended.
+
+The longest `announce_period_seconds` leaves room for what lives longest, the roll's records.
+"""
 
 _PADDING = padding.PSS(mgf=padding.MGF1(hashes.SHA256()), salt_length=padding.PSS.DIGEST_LENGTH)
 
@@ -80,7 +88,9 @@ class MemberRecords(RecordValidatorBase):
         )
 
     def validate(self, record: DHTRecord) -> bool:
-        """Return whether the record is a member's own."""
+        """Return whether the record is a member's own, and does not want to stand for ever."""
+        if not record.expiration_time <= get_dht_time() + LONGEST_SECONDS:
+            return False
         try:
             signed = msgspec.msgpack.decode(record.value, type=_Signed)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

@@ -1,6 +1,7 @@
 """Who belongs to the fleet: the servers whose certificates its authority has signed."""
 
 import functools
+import warnings
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.utils import CryptographyDeprecationWarning
 
 from runtime.errors import IdentityError
 from runtime.swarm.authority import fleet_of
@@ -26,6 +28,8 @@ _NO_CERTIFICATE = (
     InvalidSignature,
     UnsupportedAlgorithm,
     x509.InvalidVersion,
+    # What a certificate may not have, and the parser only warns of.
+    CryptographyDeprecationWarning,
 )
 
 
@@ -63,7 +67,9 @@ class Membership:
     @functools.lru_cache(maxsize=1024)  # noqa: B019 - a server has one Membership for all its life
     def _issued(self, certificate: bytes) -> x509.Certificate | None:
         try:
-            parsed = x509.load_der_x509_certificate(certificate)
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", CryptographyDeprecationWarning)
+                parsed = x509.load_der_x509_certificate(certificate)
             parsed.verify_directly_issued_by(self._authority)
         except _NO_CERTIFICATE:
             return None

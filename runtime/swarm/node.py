@@ -14,6 +14,7 @@ from hivemind.utils.multiaddr import Multiaddr
 from runtime.errors import ConfigError
 from runtime.spec.links import multiaddr
 from runtime.spec.stage import StageConfig
+from runtime.swarm.admission import Entry
 from runtime.swarm.gates import MemberAuthorizer, MemberRecords
 from runtime.swarm.identity import LIBP2P_KEY
 from runtime.swarm.membership import Membership
@@ -81,17 +82,17 @@ class Node:
             async with asyncio.timeout(_STOP_SECONDS):
                 await self._p2p.shutdown()
 
-    async def store(self, key: str, subkey: str, value: bytes, seconds: float) -> None:
-        """Keep a record in the DHT for some time."""
-        await self._dht.store(key, value, get_dht_time() + seconds, subkey=subkey)
+    async def store(self, key: str, subkey: str, value: bytes, seconds: float) -> bool:
+        """Keep a record in the DHT for some time; return whether anybody has taken it."""
+        return bool(await self._dht.store(key, value, get_dht_time() + seconds, subkey=subkey))
 
-    async def get(self, key: str) -> dict[str, bytes]:
-        """Return the records under a key, by their subkeys."""
+    async def get(self, key: str) -> dict[str, Entry]:
+        """Return the records under a key that have not expired, by their subkeys."""
         found = await self._dht.get(key, latest=True)
         if found is None or not isinstance(found.value, dict):
             return {}
         return {
-            subkey: entry.value
+            subkey: Entry(entry.value, float(entry.expiration_time))
             for subkey, entry in found.value.items()
             if isinstance(subkey, str) and isinstance(entry.value, bytes)
         }

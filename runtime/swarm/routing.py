@@ -13,7 +13,9 @@ from typing import Final
 
 from runtime.errors import RouteError
 from runtime.spec.base import Span
+from runtime.swarm.belief import believed
 from runtime.swarm.records import ServerInfo
+from runtime.swarm.shortage import shortages
 
 HOP_SECONDS: Final = 0.0008
 """What a hop takes beside computing and the network (docs/reference/benchmarks.md)."""
@@ -49,12 +51,14 @@ class Experience:
         kv_bytes: what these may take for keys and values.
         latency: seconds one way between it and the server, where that is known.
         avoided: servers that failed lately; they are taken only where there is no other.
+        observed: the blocks a second that its sessions have seen of it.
     """
 
     sessions: Mapping[str, int] = field(default_factory=dict)
     kv_bytes: Mapping[str, int] = field(default_factory=dict)
     latency: Mapping[str, float] = field(default_factory=dict)
     avoided: frozenset[str] = frozenset()
+    observed: Mapping[str, float] = field(default_factory=dict)
 
 
 def route(
@@ -65,12 +69,13 @@ def route(
 ) -> tuple[Leg, ...]:
     """Return the legs of the fastest route that runs every block of `span` once, in order.
 
-    A block takes 1 / (throughput * blocks of the span) seconds on a server, times 1 + the sessions
-    there, so that sessions spread over replicas in proportion to their throughput. A hop takes its
-    latency and what is done at both ends. No server is passed through twice. Servers that failed
-    lately, or that have no room for the session in as many of the blocks as they hold, are taken
-    only where there is no other: the record may be old, and the server has the last word. Of equals
-    the smaller peer id wins, so that the choice depends on the arguments alone.
+    A block takes 1 / (throughput * blocks of the span) seconds on a server, or more where stage 0
+    has seen that it is slower by far (`runtime.swarm.belief`), times 1 + the sessions there, so
+    that sessions spread over replicas in proportion to their throughput. A hop takes its latency
+    and what is done at both ends. No server is passed through twice. Servers that failed lately, or
+    that have no room for the session in as many of the blocks as they hold, are taken only where
+    there is no other: the record may be old, and the server has the last word. Of equals the
+    smaller peer id wins, so that the choice depends on the arguments alone.
 
     Args:
         servers: the swarm's records, one for each peer id.
@@ -81,19 +86,21 @@ def route(
     Raises:
         RouteError: which blocks nobody serves.
     """
+    known = tuple(servers)
     usable = sorted(
-        (server for server in servers if _can_run_some(server, span)),
+        (server for server in known if _can_run_some(server, span)),
         key=lambda server: server.peer_id,
     )
     candidates: _Candidates = tuple(
         tuple(index for index, server in enumerate(usable) if server.start <= block < server.end)
         for block in range(span.start, span.end)
     )
-    missing = [block for block, able in enumerate(candidates, span.start) if not able]
+    missing = shortages((server for server in known if server.stage > 0), span)
     if missing:
+        gaps = ", ".join(str(shortage.blocks) for shortage in missing)
         raise RouteError(
-            f"no chain of servers covers blocks {span}: nobody serves {_intervals(missing)}",
-            hint="see which stages are down: stagefleet service status --inventory <site>",
+            f"no chain of servers covers blocks {span}: nobody serves {gaps}",
+            hint="\n  -> ".join(map(str, missing)),
         )
     costs = _Costs.of(usable, span, experience or Experience(), block_kv_bytes)
     path = _best_path(costs, candidates)
@@ -101,6 +108,11 @@ def route(
         Leg(usable[index], span.start + start, span.start + end)
         for index, start, end in _runs(path)
     )
+
+
+def declared_work(server: ServerInfo) -> float:
+    """Return the blocks a second that a server with blocks says it runs, at least a few."""
+    return max(server.throughput, _SLOWEST_STEPS) * (server.end - server.start)
 
 
 def _can_run_some(server: ServerInfo, span: Span) -> bool:
@@ -127,7 +139,9 @@ class _Costs:
         block_kv_bytes: int,
     ) -> "_Costs":
         def block(server: ServerInfo) -> float:
-            blocks_a_second = max(server.throughput, _SLOWEST_STEPS) * (server.end - server.start)
+            blocks_a_second = believed(
+                declared_work(server), experience.observed.get(server.peer_id)
+            )
             return (1 + experience.sessions.get(server.peer_id, 0)) / blocks_a_second
 
         def to_stage_0(server: ServerInfo) -> float:
@@ -233,14 +247,3 @@ def _runs(path: tuple[int, ...]) -> Iterator[tuple[int, int, int]]:
         end = start + len(list(places))
         yield server, start, end
         start = end
-
-
-def _intervals(blocks: list[int]) -> str:
-    """Return ascending block numbers as half-open intervals."""
-    spans: list[Span] = []
-    for block in blocks:
-        if spans and spans[-1].end == block:
-            spans[-1] = Span(start=spans[-1].start, end=block + 1)
-        else:
-            spans.append(Span(start=block, end=block + 1))
-    return ", ".join(map(str, spans))

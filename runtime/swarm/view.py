@@ -3,12 +3,15 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import structlog
 
 from runtime.spec.stage import StageConfig
 from runtime.swarm.endpoint import Endpoint
+from runtime.swarm.links import Links
 from runtime.swarm.records import ServerInfo
+from runtime.swarm.report import Remark
 
 log = structlog.get_logger()
 
@@ -19,12 +22,22 @@ class View:
     """The directory as of a moment ago, and the addresses that the plan chose."""
 
     def __init__(
-        self, config: StageConfig, look: Callable[[], Awaitable[tuple[ServerInfo, ...]]]
+        self,
+        config: StageConfig,
+        look: Callable[[], Awaitable[tuple[ServerInfo, ...]]],
+        remarks: Callable[[], tuple[Remark, ...]] = tuple,
+        path: Path | None = None,
     ) -> None:
-        """Start with an empty view; the first question fills it by looking into the directory."""
-        self._links = {
-            peer.peer_id: Endpoint(peer.host, peer.rpc_port, peer.private) for peer in config.peers
-        }
+        """Start with an empty view; the first question fills it by looking into the directory.
+
+        Args:
+            config: of this server.
+            look: returns the records of the servers of this model.
+            remarks: returns what the latest look has found wrong with records.
+            path: the file of the configuration, if it has one.
+        """
+        self.remarks = remarks
+        self._links = Links(config.peers, path)
         self._look = look
         self._servers: tuple[ServerInfo, ...] = ()
         self._seen = -float("inf")
@@ -40,7 +53,8 @@ class View:
 
     async def endpoints(self, peer_id: str) -> tuple[Endpoint, ...]:
         """Return where to dial a server: the plan's choice, then what it announces itself."""
-        known = (self._links[peer_id],) if peer_id in self._links else ()
+        link = self._links.to(peer_id)
+        known = () if link is None else (link,)
         found = known + _announced(peer_id, await self.servers())
         if not found:
             # Whoever asks knows of it; it may have joined since the last look.

@@ -179,6 +179,7 @@ def rendered(template: str, unit: dict[str, Any], systemd: str = "252") -> str:
         "unit_home": "/var/lib/stagefleet",
         "unit_start_seconds": 1800,
         "unit_log_directory": "/var/log",
+        "unit_cache_directory": "/var/cache/stagefleet/lab",
     }
     templar = Templar(loader=DataLoader(), variables=variables)
     text = templar.template(trust_as_template((TEMPLATES / template).read_text()))

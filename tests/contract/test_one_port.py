@@ -18,7 +18,10 @@ from runtime.spec.services import CATALOGUE, RPC
 from tests.support.clouds import CLOUDS, cloud_hosts
 
 OLD, NEW = 8003, 9103
-PEERS = {stage: Peer(peer_id=f"Qm{stage}", certificate_sha256=str(stage)) for stage in range(4)}
+PEERS = {
+    f"stage-{stage}": Peer(peer_id=f"Qm{stage}", certificate_sha256=str(stage))
+    for stage in range(4)
+}
 
 
 def everywhere(fleet: Fleet, cloud: str) -> dict[str, set[int]]:

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from runtime.checks.config import checked, read_config
 from runtime.client.generation import Client
 from runtime.client.request import GenerationRequest
 from runtime.spec.plan import HostPlan
+from runtime.stage.blocks import Blocks
+from runtime.stage.health import status_of
 from tests.support.models import import_tiny
 from tests.support.pipelines import greedy_ids
 from tests.support.swarm import (
@@ -76,6 +79,14 @@ async def test_servers_that_start_together_cover_the_model_evenly(
         await assert_answers_are_right(client, model)
 
 
+async def test_what_a_fixed_stage_0_holds_is_left_to_it(model: Path, tmp_path: Path) -> None:
+    plan = balanced(tmp_path, model, 3, 3)
+    change_config(plan, 0, use_load_balancing=False, splits=(3,))
+    async with serving_spans(plan, {}) as (client,):
+        await until_held(client, [(3, 6), (6, 9), (9, 12)])
+        await assert_answers_are_right(client, model)
+
+
 class Swarm:
     """Servers of a plan that are started and stopped one by one."""
 
@@ -106,6 +117,11 @@ class Swarm:
                 if not set(places) & {s.stage for s in await self.client.servers()}:
                     return
                 await asyncio.sleep(0.5)  # between two looks; the timeout ends them
+
+    async def health(self, place: int) -> str:
+        """Return the state of a server that its health check accepts."""
+        config = read_config(Path(self._plan.stages[place].config_path))
+        return (await status_of(checked(config), 10)).state
 
     async def places(self, span: tuple[int, int]) -> list[int]:
         """Return who serves a span."""
@@ -145,7 +161,14 @@ async def test_servers_go_where_the_swarm_needs_them(model: Path, tmp_path: Path
         await assert_answers_are_right(swarm.client, model)
 
 
-async def test_no_request_fails_through_a_move(model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("keeps_both", [False, True])
+async def test_no_request_fails_through_a_move(
+    keeps_both: bool, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # This host has memory for both spans, or is short of it.
+    monkeypatch.setattr(Blocks, "keeps_both", lambda *_: keeps_both)
+    # What else runs here would make one of them faster than several others.
+    monkeypatch.setattr(Blocks, "throughput", lambda _: 100.0)
     plan = balanced(tmp_path, model, 6, 6)
     for place in range(1, 7):
         change_config(plan, place, mean_balance_check_period=4)
@@ -159,11 +182,17 @@ async def test_no_request_fails_through_a_move(model: Path, tmp_path: Path) -> N
         weak = min(sizes, key=lambda span: sizes[span])
         _, *stopped = await swarm.places(weak)
         await swarm.stop(*stopped)
+        alive = set(range(1, 7)) - set(stopped)
         answers = 0
+        states: set[str] = set()
         async with asyncio.timeout(120):
             while len(await swarm.places(weak)) < 2:
+                # As a deployment asks at such a moment.
+                states |= {await swarm.health(place) for place in alive}
                 _, end = await collect(swarm.client, REQUEST)
                 assert [list(ids) for ids in end.token_ids] == wanted
                 answers += 1
         assert answers > 0
+        # Who loads beside what it serves never stops serving.
+        assert states == ({"online"} if keeps_both else {"online", "moving"})
         await assert_answers_are_right(swarm.client, model)

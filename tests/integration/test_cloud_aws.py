@@ -2,7 +2,7 @@
 
 import pytest
 
-from cloud.aws import PERMISSIONS
+from cloud.aws.driver import PERMISSIONS
 from cloud.changes import Change, Kind, text
 from cloud.drivers import driver
 from cloud.errors import CloudError

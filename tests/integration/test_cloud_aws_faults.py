@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from cloud import aws_client
+from cloud.aws import client
 from cloud.changes import Change, diff
 from cloud.errors import CloudError
 from cloud.rules import Group, State, wanted
@@ -54,7 +54,7 @@ def test_a_fault_at_any_call_is_mended_by_the_next_run(
 def test_what_a_call_asks_to_repeat_is_repeated(
     site: Site, ec2: StrictEc2, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(aws_client, "_ATTEMPTS", 3)
+    monkeypatch.setattr(client, "_ATTEMPTS", 3)
     # An answer that is lost makes the second attempt find its own group.
     ec2.faults |= {5: LOST, 6: "RequestLimitExceeded"}
     fleet = site.fleet(inside=1)

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from cloud import aws_instances, instance_operation
-from cloud.aws_instances import PERMISSIONS, AwsInstances
+from cloud import instance_operation
+from cloud.aws import instances
+from cloud.aws.instances import PERMISSIONS, AwsInstances
 from cloud.errors import CloudError
 from cloud.instance_operation import Patience
 from cloud.instances import Verb
@@ -297,8 +298,8 @@ def test_rules_that_need_the_address_of_what_is_not_made_wait(site: Site) -> Non
 def test_no_token_is_the_same_for_another_authority_fleet_or_host() -> None:
     tags = {"stagefleet-fleet": "lab", "stagefleet-owner": OWNER, "stagefleet-host": "gpu-0"}
     others = [tags | {key: "x"} for key in tags]
-    tokens = {aws_instances.token("vpc-1", each, (), 0) for each in (tags, *others)}
-    tokens |= {aws_instances.token("vpc-1", tags, ("i-1",), 0)}
-    tokens |= {aws_instances.token("vpc-1", tags, (), 1), aws_instances.token("vpc-2", tags, (), 0)}
+    tokens = {instances.token("vpc-1", each, (), 0) for each in (tags, *others)}
+    tokens |= {instances.token("vpc-1", tags, ("i-1",), 0)}
+    tokens |= {instances.token("vpc-1", tags, (), 1), instances.token("vpc-2", tags, (), 0)}
     assert len(tokens) == 7
     assert all(len(each) <= 64 for each in tokens)

@@ -6,8 +6,8 @@ The fake is made for this project (`tests/support/azure.py` says what that is wo
 import pytest
 
 from cloud import operation
-from cloud.azure import Azure
-from cloud.azure_client import Client
+from cloud.azure.client import Client
+from cloud.azure.driver import Azure
 from cloud.changes import foreign
 from cloud.drivers import driver
 from cloud.errors import CloudError

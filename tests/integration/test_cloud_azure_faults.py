@@ -5,7 +5,7 @@ import copy
 import pytest
 
 from cloud import operation
-from cloud.azure_client import Patience
+from cloud.azure.client import Patience
 from cloud.errors import CloudError
 from tests.support.azure import FakeAzure, Fault
 from tests.support.azure_checks import ASG, NIC, NSG, Refusal

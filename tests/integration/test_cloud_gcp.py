@@ -6,7 +6,7 @@ import pytest
 
 from cloud import operation
 from cloud.errors import CloudError
-from cloud.gcp import Gcp
+from cloud.gcp.driver import Gcp
 from cloud.names import ALL, label_of
 from cloud.rules import wanted
 from runtime.spec.clouds import GcpCloud

@@ -11,9 +11,9 @@ from google.auth.credentials import AnonymousCredentials
 
 from cloud import operation
 from cloud.errors import CloudError
-from cloud.gcp import Gcp
-from cloud.gcp_api import Pending
-from cloud.gcp_writes import Action, Write
+from cloud.gcp.api import Pending
+from cloud.gcp.driver import Gcp
+from cloud.gcp.writes import Action, Write
 from runtime.spec.clouds import GcpCloud
 from runtime.spec.fleet import Fleet
 from tests.support.clouds import OWNER, cloud_fleet, wish

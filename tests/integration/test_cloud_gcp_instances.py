@@ -9,9 +9,9 @@ from google.cloud import compute_v1
 
 from cloud import instance_operation, operation
 from cloud.errors import CloudError
-from cloud.gcp_api import Patience
-from cloud.gcp_instances import GcpInstances
-from cloud.gcp_machines import seen_of
+from cloud.gcp.api import Patience
+from cloud.gcp.instances import GcpInstances
+from cloud.gcp.machines import seen_of
 from cloud.instance_operation import Patience as Waiting
 from cloud.instances import Verb
 from runtime.spec.clouds import GcpCloud

@@ -7,11 +7,13 @@ from typing import Any
 
 import psutil
 import pytest
+from typer.testing import CliRunner
 
+from runtime.cli.app import app
 from runtime.errors import StagefleetError
-from runtime.gateway.remote import events, health
+from runtime.gateway.remote import events, health, swarm
 from tests.support.models import import_tiny
-from tests.support.swarm import Processes, gateway, swarm_of_processes
+from tests.support.swarm import Processes, gateway, swarm_of_processes, wait_until
 
 REQUEST = {"prompts": ["Hello"], "max_new_tokens": 200, "ignore_eos": True}
 
@@ -92,6 +94,30 @@ def test_a_killed_stage_leaves_no_orphan_and_comes_back_as_itself(processes: Pro
     _revive(processes, 1)
     assert _peer_ids(processes) == peers
     assert _ids(processes) == ids
+
+
+def test_a_killed_stage_is_seen_to_go_and_to_come_back(processes: Processes) -> None:
+    url = gateway(processes.plan)
+    wait_until(lambda: swarm(url, 5).complete)
+    whole = swarm(url, 5)
+    assert [server.stage for server in whole.servers] == [0, 1, 2]
+    gone, blocks = whole.servers[2].peer_id, whole.servers[2].blocks
+    processes.send(2, signal.SIGKILL)
+    processes.wait(2)
+    wait_until(lambda: ("went", gone) in _happened(url, whole.at))
+    assert ("gap", "") in _happened(url, whole.at)
+    shown = CliRunner().invoke(app, ["swarm", "--url", url])
+    assert shown.exit_code == 1
+    assert "nobody is about to serve it" in shown.stdout
+    assert f"swarm: nobody serves blocks {blocks}" in processes.log(0)
+    _revive(processes, 2)
+    wait_until(lambda: ("came", gone) in _happened(url, whole.at))
+    wait_until(lambda: swarm(url, 5).complete)
+    assert ("covered", "") in _happened(url, whole.at)
+
+
+def _happened(url: str, since: float) -> list[tuple[str, str]]:
+    return [(event.kind, event.peer_id) for event in swarm(url, 5).events if event.at > since]
 
 
 @pytest.mark.parametrize("stage", [1, 2])

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from boto3.session import Session
 
-from cloud import aws_client, operation
+from cloud import operation
+from cloud.aws import client
 from cloud.drivers import driver
 from cloud.operation import Wish
 from cloud.provider import Provider
@@ -19,9 +20,9 @@ from tests.support.clouds import CLOUDS, OWNER, cloud_fleet, wish
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nobody wait: no call is repeated, and what takes a while is looked at again at once."""
     # What a client is made of takes boto3 half a second to read.
-    monkeypatch.setattr(aws_client, "Session", _session)
-    monkeypatch.setattr(aws_client, "_ATTEMPTS", 1)
-    monkeypatch.setattr(aws_client, "_WAITS", (0.0, 0.0))
+    monkeypatch.setattr(client, "Session", _session)
+    monkeypatch.setattr(client, "_ATTEMPTS", 1)
+    monkeypatch.setattr(client, "_WAITS", (0.0, 0.0))
 
 
 @functools.cache

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from cloud import operation
-from cloud.azure import Azure
-from cloud.azure_client import Patience
+from cloud.azure.client import Patience
+from cloud.azure.driver import Azure
 from cloud.operation import Wish
 from runtime.spec.fleet import Fleet
 from tests.support.azure import FakeAzure, fake_azure

@@ -28,6 +28,23 @@ def four_hosts(**site: Any) -> dict[str, dict[str, Any]]:
     }
 
 
+def balanced_hosts(
+    servers: int, splits: tuple[int, ...] = (), **site: Any
+) -> dict[str, dict[str, Any]]:
+    """Return a client side and so many hosts of the group whose servers choose their blocks."""
+    model = SITE["model"] | {"splits": list(splits)}
+    common = {"fleet": SITE | {"model": model, "balance": {"num_blocks": 8}} | site}
+    hosts: dict[str, dict[str, Any]] = {
+        "client": {"ansible_host": "198.51.100.1", "fleet_host": {"stages": [0]}}
+    }
+    for number in range(1, servers + 1):
+        hosts[f"gpu-{number}"] = {
+            "ansible_host": f"198.51.100.{number + 1}",
+            "group_names": ["balanced"],
+        }
+    return {name: copy.deepcopy(host | common) for name, host in hosts.items()}
+
+
 def read_as_if_made(path: Path, place: Path) -> Inventory:
     """Return an inventory of the project as it is read once its instances run.
 

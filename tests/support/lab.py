@@ -27,7 +27,7 @@ from lab.ssh import operator_environment
 from lab.topology import OPERATOR
 from runtime.cli.project import ROOT, playbook_environment
 from runtime.spec.fleet import Fleet
-from runtime.spec.inventory import read_inventory
+from runtime.spec.inventory import GROUPS_VARIABLE, read_inventory
 from tests.support.playbooks import Run, play
 
 NAME = "lab-test"
@@ -98,7 +98,12 @@ class LabFleet:
         """Return the directory of the inventory, written as it is now."""
         directory = self.directory / "inventory"
         directory.mkdir(exist_ok=True)
-        data = {"all": {"hosts": self.hosts, "vars": {"fleet": self.site}}}
+        hosts = copy.deepcopy(self.hosts)
+        groups: dict[str, dict[str, Any]] = {}
+        for name, host in hosts.items():
+            for group in host.pop(GROUPS_VARIABLE, ()):
+                groups.setdefault(group, {"hosts": {}})["hosts"][name] = {}
+        data = {"all": {"hosts": hosts, "children": groups, "vars": {"fleet": self.site}}}
         (directory / "hosts.yml").write_text(yaml.safe_dump(data))
         return directory
 

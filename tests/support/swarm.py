@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -237,14 +238,22 @@ class Processes:
         """Return what a stage has said."""
         return Path(self.plan.stages[stage].config_path).with_suffix(".log").read_text()
 
+    def is_ready(self, stage: int) -> bool:
+        """Return whether a stage has announced that it is ready; it must not have ended."""
+        if self._running[stage].poll() is not None:
+            raise AssertionError(f"stage {stage} did not come up:\n{self.log(stage)}")
+        return "stage ready" in self.log(stage)
+
     def wait_until_ready(self, *stages: int) -> None:
         """Wait until the stages have announced that they are ready."""
-        deadline = time.monotonic() + START_SECONDS
         for stage in stages:
-            while "stage ready" not in self.log(stage):
-                if self._running[stage].poll() is not None or time.monotonic() > deadline:
-                    raise AssertionError(f"stage {stage} did not come up:\n{self.log(stage)}")
-                time.sleep(0.1)
+            wait_until(partial(self.is_ready, stage), START_SECONDS)
+
+    def kill(self, stage: int) -> None:
+        """End a stage without a word, with everything that it started."""
+        process = self._running.pop(stage)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
     def stop(self) -> None:
         """End every stage, in order if it can."""

@@ -1,5 +1,6 @@
 """The swarm's directory as simulated servers see it: late, stale, and through wrong clocks."""
 
+import heapq
 from dataclasses import dataclass
 
 from runtime.balance.member import Manner
@@ -9,14 +10,12 @@ from runtime.spec.stage import PERIODS_TO_EXPIRY
 
 EXPIRY_SECONDS = PERIODS_TO_EXPIRY * Manner.renew_seconds
 """A record that is not renewed is forgotten after this."""
-_KEPT = 8
 _MIX = 0x9E3779B97F4A7C15
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Written:
     number: int
-    at: float
     expires: float
     seat: Seat
 
@@ -34,48 +33,64 @@ class Directory:
         """
         self._delay = delay_seconds
         self._partitions = partitions
-        self._records: dict[str, list[_Written]] = {}
         self._side: dict[str, int] = {}
+        self._last: dict[str, Seat] = {}
+        # For each side: what it has heard last of each server, and what is under way to it.
+        self._heard: tuple[dict[str, _Written], ...] = ({}, {})
+        self._coming: tuple[list[tuple[float, int, _Written]], ...] = ([], [])
         self._number = 0
         self.changed_at = 0.0
 
     def write(self, now: float, seat: Seat) -> None:
         """Announce or renew a server's record."""
         self._number += 1
-        records = self._records.setdefault(seat.peer_id, [])
-        self._side.setdefault(seat.peer_id, len(self._side) % 2)
-        if not records or records[-1].seat != seat:
+        own = self._side.setdefault(seat.peer_id, len(self._side) % 2)
+        if self._last.get(seat.peer_id) != seat:
             self.changed_at = now
-        records.append(_Written(self._number, now, now + EXPIRY_SECONDS, seat))
-        del records[:-_KEPT]
+        self._last[seat.peer_id] = seat
+        written = _Written(self._number, now + EXPIRY_SECONDS, seat)
+        for side in (0, 1):
+            at = now + self._delay * _share(self._number, side)
+            heard_at = at if side == own else self._across(now, at)
+            heapq.heappush(self._coming[side], (heard_at, self._number, written))
 
     def forget(self, now: float, peer_id: str) -> None:
         """Drop a server whose last record has expired for everybody."""
-        self._records.pop(peer_id, None)
+        self._last.pop(peer_id, None)
+        for heard in self._heard:
+            heard.pop(peer_id, None)
         self.changed_at = now
 
     def seen(self, reader: str, now: float, skew: float) -> tuple[Seat, ...]:
-        """Return the seats of the others, as a server with a wrong clock sees them now."""
-        found = []
-        side = self._side.get(reader, 0)
-        for peer, records in self._records.items():
-            if peer == reader:
-                continue
-            apart = side != self._side[peer]
-            for written in reversed(records):
-                if self._heard(written, side, now, apart=apart):
-                    if written.expires > now + skew:
-                        found.append(written.seat)
-                    break
-        return tuple(found)
+        """Return the seats of the others, as a server with a wrong clock sees them now.
 
-    def _heard(self, written: _Written, side: int, now: float, *, apart: bool) -> bool:
-        if written.at + self._delay * _share(written.number, side) > now:
-            return False
-        return not apart or not any(
-            partition.start <= now < partition.end and written.at >= partition.start
-            for partition in self._partitions
+        Args:
+            reader: who looks.
+            now: in seconds; never before the time of an earlier call.
+            skew: how far the reader's clock is off, in seconds.
+        """
+        side = self._side.get(reader, 0)
+        heard, coming = self._heard[side], self._coming[side]
+        while coming and coming[0][0] <= now:
+            _, number, written = heapq.heappop(coming)
+            peer = written.seat.peer_id
+            if peer not in heard or heard[peer].number < number:
+                heard[peer] = written
+        clock = now + skew
+        return tuple(
+            [
+                written.seat
+                for peer, written in heard.items()
+                if written.expires > clock and peer != reader
+            ]
         )
+
+    def _across(self, written_at: float, arrives: float) -> float:
+        """Return when the other half hears of something."""
+        for partition in sorted(self._partitions, key=lambda partition: partition.start):
+            if partition.start <= written_at and arrives < partition.end:
+                arrives = max(arrives, partition.end)
+        return arrives
 
 
 def _share(number: int, side: int) -> float:

@@ -59,7 +59,15 @@ class _Server:
 class World:
     """One simulation run."""
 
-    def __init__(self, workload: Workload, manner: Manner, seed: int, *, published: bool) -> None:
+    def __init__(
+        self,
+        workload: Workload,
+        manner: Manner,
+        seed: int,
+        *,
+        published: bool,
+        watch: Callable[[float, Snapshot], None] | None = None,
+    ) -> None:
         """Prepare a run.
 
         Args:
@@ -67,11 +75,13 @@ class World:
             manner: how servers take part.
             seed: of what servers do at random.
             published: they follow the rule that Petals publishes, not ours.
+            watch: is told the time and who serves, whenever that changes.
         """
         self._workload = workload
         self._manner = manner
         self._seed = seed
         self._published = published
+        self._watch = watch
         self._events: list[tuple[float, int, Callable[[float, str], None], str]] = []
         self._order = count()
         self._servers: dict[str, _Server] = {}
@@ -231,3 +241,5 @@ class World:
         work = sum(server.throughput * server.life.num_blocks for server in alive)
         snapshot = self.serving
         self.measure.change(now, snapshot, capacity(snapshot), work)
+        if self._watch is not None:
+            self._watch(now, snapshot)

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from cloud import operation
-from cloud.gcp import Gcp
-from cloud.gcp_api import Patience
+from cloud.gcp.api import Patience
+from cloud.gcp.driver import Gcp
 from cloud.operation import Plan
 from runtime.spec.clouds import GcpCloud
 from runtime.spec.fleet import Fleet

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from runtime.balance.member import Manner, Member
-from runtime.balance.seat import Seat
+from runtime.balance.seat import Seat, serving
 
 MANNER = Manner(total_blocks=8)
 
@@ -81,10 +81,61 @@ def test_it_moves_where_that_helps_and_says_every_step() -> None:
     assert me.seat == replace(me.seat, phase="online", start=4, end=8, claim=None, target=None)
 
 
+BOTH = replace(MANNER, keeps_both=True)
+
+
 def test_with_memory_for_both_it_serves_the_old_blocks_while_it_loads_the_new() -> None:
-    me = served(replace(MANNER, keeps_both=True))
+    me = served(BOTH)
     until(me, lambda: me.doing == "loading", CROWD)
-    assert (me.seat.phase, me.seat.start, me.load) == ("online", 0, (4, 8))
+    assert (me.seat.phase, me.seat.start, me.seat.target, me.load) == ("online", 0, (4, 8), (4, 8))
+    # Nobody relies on what it is about to leave.
+    assert not serving(8, [me.seat]).servers
+    before = me.seat
+    me.loaded(1000, 10, 2.5)
+    assert (me.doing, me.seat) == ("leaving", before)
+    me.advance(me.wake, [replace(seat, beat=99) for seat in CROWD])
+    there = replace(before, start=4, end=8, throughput=2.5)
+    wanted = replace(there, target=None, claim=None, moves="in need")
+    assert (me.doing, me.seat) == ("idle", wanted)
+
+
+def test_what_is_loaded_quickly_waits_until_others_have_spoken() -> None:
+    me = served(BOTH)
+    until(me, lambda: me.doing == "claiming", CROWD)
+    moves = me.wake
+    until(me, lambda: me.doing == "loading", CROWD)
+    me.loaded(moves + 1, 1, 1)
+    assert me.wake == moves + MANNER.settle_seconds + MANNER.renew_seconds
+
+
+@pytest.mark.parametrize(
+    "meanwhile",
+    [
+        pytest.param([other("a", 0, 4), other("b", 0, 4)], id="nobody else has spoken since"),
+        pytest.param([replace(other("c", 4, 8), beat=99)], id="it became the last copy"),
+        pytest.param(
+            [replace(other(name, 4, 8), beat=99) for name in "abcdef"]
+            + [replace(other("g", 0, 4), beat=99)],
+            id="others have come to where it goes",
+        ),
+    ],
+)
+def test_a_move_whose_reason_has_gone_while_it_loaded_is_given_up(meanwhile: list[Seat]) -> None:
+    me = served(BOTH)
+    until(me, lambda: me.doing == "loading", CROWD)
+    me.loaded(1000, 10, 1)
+    me.advance(me.wake, meanwhile)
+    assert (me.doing, me.seat.phase, me.seat.start) == ("idle", "online", 0)
+    assert (me.seat.target, me.seat.claim) == (None, None)
+
+
+def test_a_move_whose_reason_goes_while_sessions_end_is_given_up() -> None:
+    me = served()
+    until(me, lambda: me.doing == "draining", CROWD)
+    me.advance(me.wake, [replace(seat, beat=99) for seat in CROWD])
+    assert me.doing == "draining"
+    me.advance(me.wake, [replace(CROWD[2], beat=100)])
+    assert (me.doing, me.seat.phase, me.seat.start) == ("idle", "online", 0)
 
 
 @pytest.mark.parametrize("at", ["claiming", "leaving"])
@@ -99,6 +150,26 @@ def test_it_gives_up_where_the_gain_has_vanished_or_others_have_gone(at: str) ->
         None,
     )
     assert me.seat.start == 0
+    assert me.seat.reason in {
+        "the gain has vanished meanwhile, or another server was faster",
+        "others do not serve what it would leave, or the gain has vanished",
+    }
+
+
+def test_a_server_says_why_it_is_where_it_is_and_why_it_moves() -> None:
+    me = member()
+    me.join(0, [])
+    until(me, lambda: me.doing == "loading", [])
+    assert me.seat.reason == "nobody serves 4 of these blocks"
+    me = served()
+    until(me, lambda: me.doing == "draining", CROWD)
+    assert (me.seat.target, me.seat.reason) == ((4, 8), "below balance_quality 0.75")
+    me.stay(0)
+    assert me.seat.reason == "its sessions did not end in time"
+    me = served()
+    me.news.clear()
+    until(me, lambda: bool(me.news), [other("a", 4, 8)])
+    assert me.seat.reason == "no move would help"
 
 
 def test_an_older_claim_goes_first() -> None:

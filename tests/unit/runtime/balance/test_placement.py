@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -5,6 +7,7 @@ from hypothesis import strategies as st
 from runtime.balance.capacity import capacity
 from runtime.balance.placement import best_move, choose_best_blocks
 from runtime.balance.snapshot import Placed, Snapshot
+from runtime.balance.worth import SHORT_SHARE
 from tests.support.balance import snapshots
 
 
@@ -16,6 +19,12 @@ def joined(total_blocks: int, servers: list[tuple[int, float]]) -> Snapshot:
         choice = choose_best_blocks(snapshot, peer, num_blocks, throughput)
         snapshot = snapshot.with_server(Placed(peer, choice.start, choice.end, throughput))
     return snapshot
+
+
+def worth(snapshot: Snapshot) -> float:
+    """Return what a placement is worth, one swarm after the other."""
+    short = [capacity(snapshot.without(server.peer_id)) for server in snapshot.servers]
+    return (1 - SHORT_SHARE) * capacity(snapshot) + SHORT_SHARE * sum(short) / len(short)
 
 
 @pytest.mark.parametrize("copies", [1, 2, 3, 4])
@@ -88,7 +97,8 @@ def test_a_move_helps_and_leaves_no_block_alone(snapshot: Snapshot) -> None:
     moved = snapshot.with_server(Placed(server.peer_id, move.start, move.end, server.throughput))
     assert len(moved.holes) == len(snapshot.holes) - move.closes
     assert move.after == pytest.approx(capacity(moved))
-    assert move.closes > 0 or move.after > capacity(snapshot)
+    assert move.closes > 0 or worth(moved) > worth(snapshot)
+    assert move.gain == pytest.approx(worth(moved) - worth(snapshot), abs=1e-6)
 
 
 def test_a_gap_is_closed_by_whoever_is_not_alone() -> None:
@@ -120,3 +130,19 @@ def test_a_server_is_placed_as_if_it_were_not_there_yet() -> None:
     snapshot = Snapshot.of(8, [Placed("a", 0, 4, 1), Placed("b", 4, 8, 1)])
     choice = choose_best_blocks(snapshot, "b", 4, 1)
     assert (choice.start, choice.end, choice.before, choice.after) == (4, 8, 0, 1)
+
+
+def test_who_rests_holds_nobody_up_and_moves_where_blocks_are_missing() -> None:
+    crowd = [Placed("a", 0, 4, 1), Placed("b", 0, 4, 1), Placed("c", 0, 4, 1)]
+    far = Placed("d", 4, 8, 1)
+    move = best_move(Snapshot.of(8, [*crowd, far]))
+    assert move is not None
+    rested = [replace(each, rests=each.peer_id == move.peer_id) for each in crowd]
+    second = best_move(Snapshot.of(8, [*rested, far]))
+    assert second is not None
+    assert second.peer_id != move.peer_id
+    tired = [replace(each, rests=True) for each in crowd]
+    assert best_move(Snapshot.of(8, [*tired, far])) is None
+    closing = best_move(Snapshot.of(8, tired))
+    assert closing is not None
+    assert closing.closes == 4

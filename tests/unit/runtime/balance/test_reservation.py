@@ -2,13 +2,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.balance.placement import choose_best_blocks
-from runtime.balance.reservation import chosen, ticket
+from runtime.balance.reservation import line_before, ticket
 from runtime.balance.seat import Seat, snapshot_of
 from runtime.balance.snapshot import Placed, Snapshot
 
 
 def reserving(name: str, number: int, num_blocks: int = 4) -> Seat:
     return Seat(name, "reserving", 0, 0, num_blocks, 1, ticket=number)
+
+
+def chosen(me: Seat, others: list[Seat]) -> tuple[int, int]:
+    return line_before(8, me, others).chosen(me)
 
 
 @given(st.lists(st.integers(1, 8), min_size=1, max_size=8))
@@ -20,22 +24,21 @@ def test_everybody_who_sees_the_same_ends_as_if_one_after_the_other(blocks: list
         one_by_one = one_by_one.with_server(Placed(seat.peer_id, choice.start, choice.end, 1))
     for seat in seats:
         others = [other for other in seats if other is not seat]
-        found = chosen(8, seat, others)
         (placed,) = (each for each in one_by_one.servers if each.peer_id == seat.peer_id)
-        assert (found.start, found.end) == (placed.start, placed.end)
+        assert chosen(seat, others) == (placed.start, placed.end)
 
 
 def test_a_larger_ticket_is_not_reckoned_with() -> None:
     later = Seat("a", "joining", 0, 4, 4, 1, ticket=2)
-    assert chosen(8, reserving("b", 1), [later]).start == 0
-    assert chosen(8, reserving("b", 3), [later]).start == 4
+    assert chosen(reserving("b", 1), [later])[0] == 0
+    assert chosen(reserving("b", 3), [later])[0] == 4
 
 
 def test_who_serves_or_moves_counts_whatever_its_ticket() -> None:
     serves = Seat("a", "online", 0, 4, 4, 1, ticket=9)
     moves = Seat("a", "joining", 0, 4, 4, 1, ticket=9, claim=1)
     for other in (serves, moves):
-        assert chosen(8, reserving("b", 1), [other]).start == 4
+        assert chosen(reserving("b", 1), [other])[0] == 4
 
 
 def test_a_ticket_is_behind_all_that_are_seen() -> None:
@@ -44,7 +47,7 @@ def test_a_ticket_is_behind_all_that_are_seen() -> None:
 
 
 def test_who_asks_for_more_blocks_than_there_are_holds_nobody_up() -> None:
-    assert chosen(8, reserving("b", 2), [reserving("a", 1, num_blocks=99)]).start == 0
+    assert chosen(reserving("b", 2), [reserving("a", 1, num_blocks=99)])[0] == 0
 
 
 def test_those_who_move_count_where_they_go() -> None:

@@ -3,7 +3,7 @@ from typing import cast
 
 import pytest
 
-from runtime.client.progress import Progress
+from runtime.client.progress import Progress, StepTimes
 from runtime.client.prompts import Tokenizer
 from runtime.client.request import GenerationRequest
 from runtime.errors import SessionError
@@ -71,3 +71,10 @@ def test_the_end_token_can_be_ignored() -> None:
 def test_tokens_for_another_batch_are_refused() -> None:
     with pytest.raises(SessionError, match="2 tokens came for 1 sequences"):
         progress().take((1, 2))
+
+
+def test_the_time_of_a_step_is_known_after_a_few_without_prompts_and_hiccups() -> None:
+    times = StepTimes()
+    assert times.add(60.0, (1, 500)) is None
+    found = [times.add(seconds, (2, 1)) for seconds in (9.0, *[0.2] * 7, *[0.4] * 8)]
+    assert [seconds for seconds in found if seconds is not None] == [0.1, 0.2]

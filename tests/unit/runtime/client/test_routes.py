@@ -107,3 +107,37 @@ async def test_stage_0_with_all_blocks_needs_no_directory() -> None:
 async def test_what_is_missing_is_said() -> None:
     with pytest.raises(RouteError, match=r"nobody serves \[2, 4\)"):
         await routes_over(server("a", 0, 2)).choose()
+
+
+async def test_a_server_that_is_far_slower_than_it_says_loses_its_sessions() -> None:
+    liar, honest = server("liar", throughput=1e6), server("honest", throughput=10.0)
+    routes = routes_over(liar, honest)
+    for _ in range(3):
+        chosen = await taken(routes)
+        assert chosen.peer_ids == ("liar",)
+        routes.give_back(chosen)
+    assert routes.believed(liar) == 1e6
+    chosen = await taken(routes)
+    routes.observe(chosen, 2.0)
+    routes.give_back(chosen)
+    # A step in two seconds makes half a step a second; three times as much is believed.
+    assert routes.believed(liar) == pytest.approx(1.5, rel=0.01)
+    assert routes.believed(honest) == 10.0
+    assert (await taken(routes)).peer_ids == ("honest",)
+
+
+async def test_sessions_that_share_a_server_do_not_make_it_look_slow() -> None:
+    routes = routes_over(server("a", throughput=10.0))
+    found = [await taken(routes) for _ in range(8)]
+    for chosen in found:
+        routes.observe(chosen, 0.8)
+    assert routes.believed(server("a", throughput=10.0)) == 10.0
+    assert routes.sessions == {"a": 8}
+
+
+async def test_who_is_slower_by_a_little_keeps_its_share() -> None:
+    routes = routes_over(server("a", throughput=20.0), server("b", throughput=10.0))
+    for _ in range(6):
+        chosen = await taken(routes)
+        routes.observe(chosen, 0.12 * routes.sessions[chosen.peer_ids[0]])
+    assert routes.sessions == {"a": 4, "b": 2}

@@ -9,69 +9,12 @@ import torch
 from torch import Tensor
 
 from runtime.engine import worker as module
-from runtime.engine.engine import Cache
 from runtime.engine.worker import Worker
 from runtime.errors import ServerFullError, SessionError
 from runtime.spec.base import Span
+from tests.support.recorder import HIDDEN, Recorder
 
-HIDDEN = 4
 BLOCK = Span(start=2, end=3)
-MS = 1_000_000
-
-
-class Room:
-    """The cache of `Recorder`."""
-
-    def __init__(self, span: Span, padding: tuple[int, ...], gate: threading.Event) -> None:
-        self.span = span
-        self.padding, self.length, self.batch, self.nbytes = padding, 0, len(padding), 0
-        self.gate = gate
-
-    def close(self) -> None:
-        """Wait for the gate."""
-        assert self.gate.wait(timeout=30), "nobody opened the gate"
-
-
-class Recorder:
-    """An engine that notes in which thread it ran; each step takes `step_ms` on its own clock."""
-
-    span, total_blocks, hidden_size, vocab_size = Span(start=2, end=6), 6, HIDDEN, 8
-    dtype, device = torch.float32, torch.device("cpu")
-    block_kv_bytes, max_length = 1 << 10, 64
-
-    def __init__(self) -> None:
-        self.now, self.step_ms = 0, 1
-        self.threads: list[threading.Thread] = []
-        self.gate = threading.Event()
-        self.gate.set()
-
-    def monotonic_ns(self) -> int:
-        """Stand in for `time`."""
-        return self.now
-
-    def open(self, padding: tuple[int, ...], span: Span | None = None) -> Room:
-        """Return a cache, but not of blocks that it does not have."""
-        if span is not None and not self.span.covers(span):
-            raise SessionError("not loaded")
-        return Room(span or self.span, padding, self.gate)
-
-    def embed(self, cache: Cache, ids: Tensor) -> Tensor:
-        """Return one hidden state for each id."""
-        del cache
-        return ids.unsqueeze(-1).expand(-1, -1, HIDDEN).float()
-
-    def forward(self, cache: Cache, hidden: Tensor) -> Tensor:
-        """Wait for the gate, let the time pass and return the input."""
-        assert self.gate.wait(timeout=30), "nobody opened the gate"
-        self.threads.append(threading.current_thread())
-        self.now += self.step_ms * MS
-        cache.length += hidden.shape[1]
-        return hidden
-
-    def logits(self, cache: Cache, hidden: Tensor) -> Tensor:
-        """Return the same for every token."""
-        self.forward(cache, hidden)
-        return torch.zeros(hidden.shape[0], self.vocab_size)
 
 
 @pytest.fixture
@@ -95,21 +38,6 @@ def state(tokens: int) -> Tensor:
 def on_loop(engine: Recorder) -> list[bool]:
     """Return for each step whether the event loop's thread ran it."""
     return [thread is threading.current_thread() for thread in engine.threads]
-
-
-@pytest.mark.parametrize("bytes_of_a_block", [1 << 10, 1 << 17])
-async def test_throughput_is_measured_within_the_budget_and_the_context(
-    engine: Recorder, bytes_of_a_block: int
-) -> None:
-    engine.block_kv_bytes, engine.step_ms = bytes_of_a_block, 2
-    made = await Worker.load(lambda: engine, kv_cache_mib=1)
-    try:
-        assert await made.throughput() == 500
-    finally:
-        made.stop()
-    # Two positions are all that the smaller budget has room for.
-    assert len(engine.threads) == (2 if bytes_of_a_block == 1 << 17 else engine.max_length)
-    assert made.kv_used_bytes == 0
 
 
 async def test_decode_steps_stay_on_the_loop_once_they_are_known_to_be_short(

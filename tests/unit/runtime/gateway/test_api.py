@@ -16,8 +16,12 @@ from runtime.errors import (
     StagefleetError,
 )
 from runtime.gateway.api import MAX_BODY_BYTES, application
+from runtime.swarm.overview import Known, overview
+from runtime.swarm.report import SwarmReport
 from runtime.wire.messages import Status
+from tests.support.records import info
 
+OWN = info(peer_id="QmOwn", stage=0, start=0, end=8)
 OPENED = RouteEvent(route=(), direct=True, prompt_tokens=(1,))
 TOKEN = TokensEvent(ids=(7,), text=("x",))
 END = EndEvent(
@@ -43,6 +47,12 @@ class FakeClient:
         if self.script and isinstance(self.script[0], RouteError):
             raise self.script[0]
         return (1, 2, 3)
+
+    async def swarm(self) -> SwarmReport:
+        for step in self.script:
+            if isinstance(step, StagefleetError):
+                raise step
+        return overview(Known(at=1.0, own=OWN, servers=()))
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[Event]:
         self.asked.append(request)
@@ -153,3 +163,26 @@ async def test_health_tells_whether_the_pipeline_is_complete() -> None:
         answer = await http.get("/health")
         assert answer.status_code == 503
         assert "nobody serves [8, 16)" in answer.json()["reason"]
+
+
+async def test_the_swarm_is_reported_as_its_schema_says() -> None:
+    async with api(FakeClient()) as http:
+        answer = await http.get("/swarm")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/json"
+    found = SwarmReport.model_validate_json(answer.content)
+    assert [str(one.blocks) for one in found.missing] == ["[8, 30)"]
+    assert found.servers[0].peer_id == "QmOwn"
+
+
+async def test_a_swarm_that_cannot_be_seen_is_an_error_with_its_kind() -> None:
+    async with api(FakeClient(PeerLostError("discovery does not answer", hint="wait"))) as http:
+        answer = await http.get("/swarm")
+    assert answer.status_code == 502
+    assert answer.json()["kind"] == "PeerLostError"
+    assert answer.json()["hint"] == "wait"
+
+
+async def test_the_swarm_is_shown_to_loopback_names_only() -> None:
+    async with api(FakeClient(), host="rebound.example") as http:
+        assert (await http.get("/swarm")).status_code == 400

@@ -10,7 +10,10 @@ from runtime.spec.stage import StageConfig
 from runtime.spec.units import stage_units
 from tests.support.inventories import four_hosts
 
-PEERS = {stage: Peer(peer_id=f"Qm{stage}", certificate_sha256=f"c{stage}") for stage in range(4)}
+PEERS = {
+    f"stage-{stage}": Peer(peer_id=f"Qm{stage}", certificate_sha256=f"c{stage}")
+    for stage in range(4)
+}
 
 
 def config_of(host: str, **site: object) -> StageConfig:
@@ -54,7 +57,7 @@ def test_a_fleet_that_was_never_deployed_has_a_plan_without_peers() -> None:
 def test_a_digest_changes_exactly_when_the_service_must_notice() -> None:
     before = {host: plan.stages[0].digest for host, plan in _plans().items()}
     assert before == {host: plan.stages[0].digest for host, plan in _plans().items()}
-    renewed = PEERS | {2: Peer(peer_id="Qm2", certificate_sha256="new")}
+    renewed = PEERS | {"stage-2": Peer(peer_id="Qm2", certificate_sha256="new")}
     after = {
         host: plan.stages[0].digest for host, plan in plans(fleet_of(four_hosts()), renewed).items()
     }
@@ -86,8 +89,8 @@ def test_a_fleets_services_are_told_from_those_of_a_fleet_whose_name_begins_alik
     fleets = [plans(fleet_of(four_hosts(name=name)), PEERS)["gpu-0"] for name in ("lab", "lab-2")]
     for plan, other in zip(fleets, reversed(fleets), strict=True):
         (own,), (foreign,) = plan.stages, other.stages
-        assert own.unit.removeprefix(plan.unit_prefix).isdigit()
-        assert not foreign.unit.removeprefix(plan.unit_prefix).isdigit()
+        assert any(own.unit.removeprefix(prefix).isdigit() for prefix in plan.unit_prefixes)
+        assert not any(foreign.unit.removeprefix(prefix).isdigit() for prefix in plan.unit_prefixes)
 
 
 def test_a_users_fleet_lives_below_its_home() -> None:

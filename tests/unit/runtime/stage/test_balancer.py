@@ -2,14 +2,17 @@
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
+import pytest
 
-from runtime.errors import PeerLostError
+from runtime.balance.seat import Seat
+from runtime.errors import ModelError, PeerLostError
 from runtime.spec.base import Span
 from runtime.spec.stage import StageConfig
-from runtime.stage.balancer import Balancer, seat_of, seating_of
+from runtime.stage.balancer import Balancer, seat_of, seating_of, wanting
 from runtime.swarm.records import Seating, ServerInfo
 from tests.support.records import info
 
@@ -26,25 +29,61 @@ CONFIG = StageConfig(
 class Alone:
     """A server in a swarm of its own, whose discovery can be lost."""
 
-    def __init__(self) -> None:
-        self.asked, self.lost = 0, False
+    def __init__(self, *, loses: bool = False) -> None:
+        self.asked, self.lost, self.loses = 0, False, loses
+        self.both = False
+        self.others: tuple[ServerInfo, ...] = ()
+        self.done: list[str] = []
+        self.fails: Exception | None = None
+        self.meanwhile: tuple[ServerInfo, ...] | None = None
+        self.said: list[Seat] = []
+        self.balancer = Balancer(CONFIG, 8, wanting("me", 4, 1.0), self)
         self.loaded: list[Span] = []
+        self.speed = 2.0
 
     async def load(self, span: Span) -> float:
-        """Load at once, and lose discovery meanwhile."""
+        """Load at once, and perhaps lose discovery meanwhile."""
         self.loaded.append(span)
-        self.lost = True
-        return 2.0
+        self.lost = self.loses
+        return self.speed
+
+    async def load_beside(self, span: Span) -> float:
+        """Load at once, or fail."""
+        self.loaded.append(span)
+        if self.fails is not None:
+            raise self.fails
+        if self.meanwhile is not None:
+            self.others = self.meanwhile
+        return 3.0
+
+    def switch(self) -> None:
+        """Serve the other blocks."""
+        self.speed = 3.0
+        self.done.append("switch")
+
+    def drop(self) -> None:
+        """Forget the other blocks."""
+        self.done.append("drop")
+
+    def keeps_both(self) -> bool:
+        """Return whether there is memory."""
+        return self.both
+
+    def throughput(self) -> float:
+        """Return how fast it is now."""
+        return self.speed
 
     async def announce(self) -> None:
-        """Tell nobody."""
+        """Tell nobody but the test."""
+        self.said.append(self.balancer.seat)
 
     async def servers(self) -> tuple[ServerInfo, ...]:
-        """Return nobody, or fail."""
+        """Return the others, who have something to say each time, or fail."""
         self.asked += 1
         if self.lost:
             raise PeerLostError("discovery does not answer")
-        return ()
+        seating = Seating(num_blocks=4, beat=self.asked)
+        return tuple(msgspec.structs.replace(other, seating=seating) for other in self.others)
 
     def busy(self) -> bool:
         """Return that no session is there."""
@@ -52,8 +91,8 @@ class Alone:
 
 
 async def test_lost_discovery_is_asked_again_in_its_time_and_nothing_is_forgotten() -> None:
-    alone = Alone()
-    balancer = Balancer(CONFIG, 8, "me", 1.0, alone)
+    alone = Alone(loses=True)
+    balancer = alone.balancer
     running = asyncio.create_task(balancer.run())
     async with asyncio.timeout(30):
         while True:
@@ -67,11 +106,88 @@ async def test_lost_discovery_is_asked_again_in_its_time_and_nothing_is_forgotte
     alone.lost = False
     async with asyncio.timeout(30):
         await balancer.online()
+    assert (balancer.seat.phase, balancer.seat.throughput) == ("online", 2.0)
+    alone.speed = 0.4
+    async with asyncio.timeout(30):
+        while True:
+            await asyncio.sleep(0.01)  # until it says so; the timeout ends it
+            if balancer.seat.throughput == alone.speed:
+                break
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
     assert alone.loaded == [Span(start=0, end=4)]
-    assert (balancer.seat.phase, balancer.seat.throughput) == ("online", 2.0)
+
+
+def other(name: str, start: int, end: int) -> ServerInfo:
+    return info(peer_id=name, start=start, end=end, total_blocks=8, throughput=2.0)
+
+
+# Four servers, three of them with the same blocks: of these "me" is the one to move.
+CROWD = (other("a", 0, 4), other("b", 0, 4), other("c", 4, 8))
+
+
+@contextlib.asynccontextmanager
+async def in_a_crowd(host: Alone) -> AsyncIterator[None]:
+    """Let a server with memory for both spans serve, and then others come."""
+    host.both = True
+    running = asyncio.create_task(host.balancer.run())
+    try:
+        async with asyncio.timeout(30):
+            await host.balancer.online()
+            host.others = CROWD
+            yield
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+
+
+async def test_with_memory_for_both_spans_it_never_stops_serving() -> None:
+    host = Alone()
+    async with in_a_crowd(host):
+        while True:
+            await asyncio.sleep(0.01)  # until it has moved; the timeout ends it
+            if host.done:
+                break
+    assert host.done == ["switch"]
+    seat = host.balancer.seat
+    assert (seat.start, seat.end, seat.throughput) == (4, 8, 3.0)
+    online = [said for said in host.said if said.phase == "online"]
+    assert host.said[-len(online) :] == online
+    assert any(said.target == (4, 8) and said.start == 0 for said in online)
+
+
+async def test_what_was_loaded_beside_is_dropped_when_the_move_is_given_up() -> None:
+    host = Alone()
+    # Nobody else serves the old blocks any more.
+    host.meanwhile = (CROWD[2],)
+    async with in_a_crowd(host):
+        while True:
+            await asyncio.sleep(0.01)  # until it has decided; the timeout ends it
+            if host.done:
+                break
+    assert host.done == ["drop"]
+    seat = host.balancer.seat
+    assert (seat.phase, seat.start, seat.target, seat.throughput) == ("online", 0, None, 2.0)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("out of memory"), ModelError("damaged")])
+async def test_blocks_that_cannot_be_loaded_beside_end_the_move_and_not_the_server(
+    error: Exception,
+) -> None:
+    host = Alone()
+    host.fails = error
+    async with in_a_crowd(host):
+        while True:
+            await asyncio.sleep(0.01)  # until it has tried again; the timeout ends it
+            if host.loaded.count(Span(start=4, end=8)) == 2:
+                break
+    assert (host.done, host.balancer.seat.phase, host.balancer.seat.start) == ([], "online", 0)
+
+
+@pytest.mark.parametrize("state", ["leaving", "gone"])
+def test_a_server_that_ends_is_counted_by_nobody(state: str) -> None:
+    assert seat_of(info(state=state)) is None
 
 
 def test_a_seat_is_what_a_record_says() -> None:

@@ -58,7 +58,7 @@ def test_another_key_or_an_old_certificate_is_signed_anew(
 ) -> None:
     first = made.sign("stage-1", request_text)
     monkeypatch.setattr(authority, "_RENEWED_BEFORE", timedelta(days=366))
-    assert made.peers()[1].renewal_due
+    assert made.peers()["stage-1"].renewal_due
     renewed = made.sign("stage-1", request_text)
     assert renewed.changed
     assert renewed.certificate != first.certificate
@@ -86,15 +86,15 @@ def test_check_signs_nothing(tmp_path: Path, request_text: str) -> None:
     assert virgin.peers() == {}
 
 
-def test_what_was_signed_tells_every_peer_id_by_stage(made: Authority, request_text: str) -> None:
-    made.sign("stage-1", request_text)
-    made.sign("stage-12", request_text)
-    made.sign("something-else", request_text)
+def test_what_was_signed_tells_every_peer_id_by_name(made: Authority, request_text: str) -> None:
+    names = ["gpu-a-server-1", "gpu.b.example-server-1", "stage-1"]
+    for name in names:
+        made.sign(name, request_text)
     peers = made.peers()
-    assert sorted(peers) == [1, 12]
-    assert len(peers[1].certificate_sha256) == 64
-    assert not peers[1].renewal_due
-    assert peers[1].certificate_sha256 != peers[12].certificate_sha256
+    assert sorted(peers) == names
+    assert len(peers["stage-1"].certificate_sha256) == 64
+    assert not peers["stage-1"].renewal_due
+    assert len({peer.certificate_sha256 for peer in peers.values()}) == 3
 
 
 def test_a_request_that_is_none_is_refused(made: Authority) -> None:

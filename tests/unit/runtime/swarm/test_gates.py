@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.swarm.authority import Authority
-from runtime.swarm.gates import MemberAuthorizer, MemberRecords
+from runtime.swarm.gates import LONGEST_SECONDS, MemberAuthorizer, MemberRecords
 from runtime.swarm.identity import (
     AUTHORITY,
     CERTIFICATE,
@@ -43,9 +43,11 @@ def members(tmp_path_factory: pytest.TempPathFactory) -> tuple[Membership, Membe
 Members = tuple[Membership, Membership, Membership]
 
 
-def record(author: Membership, value: bytes = b"value", key: bytes = b"key") -> DHTRecord:
+def record(
+    author: Membership, value: bytes = b"value", key: bytes = b"key", seconds: float = 60
+) -> DHTRecord:
     subkey = MSGPackSerializer.dumps(author.peer_id)
-    plain = DHTRecord(key, subkey, value, time.time() + 60)
+    plain = DHTRecord(key, subkey, value, time.time() + seconds)
     return dataclasses.replace(plain, value=MemberRecords(author).sign_value(plain))
 
 
@@ -54,6 +56,18 @@ def test_a_members_own_record_is_taken_and_comes_back_as_it_was(members: Members
     signed = record(zero, b"hello")
     assert MemberRecords(one).validate(signed)
     assert MemberRecords(one).strip_value(signed) == b"hello"
+
+
+@pytest.mark.parametrize("seconds", [LONGEST_SECONDS + 60, 1e12, float("inf"), float("nan")])
+def test_a_record_from_the_future_is_refused(members: Members, seconds: float) -> None:
+    zero, one, _ = members
+    assert not MemberRecords(one).validate(record(zero, seconds=seconds))
+    assert MemberRecords(one).validate(record(zero, seconds=LONGEST_SECONDS - 60))
+
+
+def test_a_record_without_a_signature_is_refused(members: Members) -> None:
+    plain = dataclasses.replace(record(members[0]), value=b"value")
+    assert not MemberRecords(members[1]).validate(plain)
 
 
 def test_a_record_of_another_fleet_is_refused(members: Members) -> None:
@@ -92,6 +106,15 @@ def test_a_damaged_record_is_refused_or_says_the_same(
     assert not MemberRecords(one).validate(changed) or (
         MemberRecords(one).strip_value(changed) == b"value"
     )
+
+
+def test_a_certificate_that_the_parser_only_warns_of_is_none(members: Members) -> None:
+    zero, one, _ = members
+    negative = bytearray(zero.certificate)
+    # The first byte of its serial number, behind three headers and its version.
+    place = bytes(negative).index(b"\xa0\x03\x02\x01\x02\x02") + 7
+    negative[place] |= 0x80
+    assert one.member(bytes(negative)) is None
 
 
 @given(st.binary(max_size=200))

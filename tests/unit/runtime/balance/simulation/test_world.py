@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from runtime.balance.capacity import capacity
 from runtime.balance.member import Manner
 from runtime.balance.placement import choose_best_blocks
+from runtime.balance.planner import best_known
 from runtime.balance.simulation.workload import (
     Life,
     Partition,
@@ -17,6 +18,10 @@ from runtime.balance.simulation.workload import (
 )
 from runtime.balance.simulation.world import World
 from runtime.balance.snapshot import Placed, Snapshot
+from runtime.errors import RouteError
+from runtime.spec.base import Span
+from runtime.swarm.records import Announced, ServerInfo
+from runtime.swarm.routing import route
 
 MANNER = Manner(total_blocks=32)
 
@@ -114,6 +119,69 @@ def test_the_same_seed_gives_the_same_result() -> None:
     workload = churn(6, 16, 900, 10, 1800, seed=5)
     runs = [World(workload, Manner(16), 7, published=False).run() for _ in range(2)]
     assert runs[0] == runs[1]
+
+
+def test_a_full_cover_has_a_route_that_runs_every_block_once() -> None:
+    covered = []
+
+    def routed(_: float, serving: Snapshot) -> None:
+        servers = [
+            ServerInfo(
+                peer_id=placed.peer_id,
+                stage=1,
+                start=placed.start,
+                end=placed.end,
+                state="online",
+                throughput=placed.throughput,
+                kv_bytes=1,
+                addresses=(Announced("127.0.0.1", 1, 1),),
+                model_digest="",
+                total_blocks=16,
+                software="",
+            )
+            for placed in serving.servers
+        ]
+        if serving.holes:
+            with pytest.raises(RouteError, match="nobody serves"):
+                route(servers, Span(start=0, end=16))
+            return
+        legs = route(servers, Span(start=0, end=16))
+        assert [leg.start for leg in legs[1:]] == [leg.end for leg in legs[:-1]]
+        assert (legs[0].start, legs[-1].end) == (0, 16)
+        assert all(leg.server.start <= leg.start < leg.end <= leg.server.end for leg in legs)
+        covered.append(legs)
+
+    World(churn(8, 16, 900, 10, 3600, 2), Manner(16), 2, published=False, watch=routed).run()
+    assert len(covered) > 20
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_server_that_gets_five_times_slower_is_made_up_for(seed: int) -> None:
+    # Twelve equal servers for four places; two of the three at the first of them get slow.
+    lives = tuple(Life(f"s{n:02d}", n * 0.1, float("inf"), 8, 1, 0) for n in range(12))
+    workload = Workload(32, 600, lives, load_seconds=10)
+    calm = World(workload, MANNER, seed, published=False)
+    calm.run()
+    first = [placed.peer_id for placed in calm.serving.servers if placed.start == 0]
+    slow = tuple(Slowdown(name, 600, 0.2) for name in first[:2])
+    seen: list[tuple[float, float]] = []
+
+    def capacities(now: float, serving: Snapshot) -> None:
+        seen.append((now, capacity(serving)))
+
+    workload = replace(workload, seconds=3600, slowdowns=slow)
+    world = World(workload, MANNER, seed, published=False, watch=capacities)
+    result = world.run()
+    assert result.broken == ()
+    before = [reached for now, reached in seen if now < 600][-1]
+    hit = [reached for now, reached in seen if now == 600][-1]
+    after = seen[-1][1]
+    assert before == pytest.approx(3)
+    assert hit == pytest.approx(1.4)
+    # One move brings most of it back; further ones would have to be made two at a time.
+    assert after >= 0.8 * capacity(best_known(world.serving))
+    assert after > 1.25 * hit
+    assert result.moves <= 4
 
 
 def test_it_keeps_more_than_the_published_rule_with_half_its_moves() -> None:

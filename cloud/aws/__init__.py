@@ -1,0 +1,1 @@
+"""Amazon's cloud: security groups, and instances."""

@@ -1,0 +1,1 @@
+"""Azure: network security groups."""

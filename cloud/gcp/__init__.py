@@ -1,0 +1,1 @@
+"""Google's cloud: firewall rules, and instances."""

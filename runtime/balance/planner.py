@@ -1,0 +1,178 @@
+"""The best placement known of the servers that are there: what a swarm is measured against.
+
+Nobody has to follow it: it says what could be had if every server might move at once and for
+nothing. Finding the very best is a hard combinatorial problem; this one begins with servers that
+join one after the other, in several orders, and lets one after the other move while that adds
+capacity. Beside it there is an upper bound that no placement exceeds (see `capacity`).
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from runtime.balance.capacity import capacity
+from runtime.balance.placement import best_start
+from runtime.balance.snapshot import Placed, Snapshot
+from runtime.balance.worth import WORTH, Candidates, most_placements
+
+_MOST_MOVES = 64
+_BETTER = 1 + 1e-9
+_ORDERS: tuple[Callable[[Placed], tuple[float, str]], ...] = (
+    lambda server: (0, server.peer_id),
+    lambda server: (-server.num_blocks, server.peer_id),
+    lambda server: (-server.num_blocks * server.throughput, server.peer_id),
+    lambda server: (-server.throughput, server.peer_id),
+)
+_MOST_REFINED = 64
+"""With more servers the best beginning is not improved: no single one of them matters."""
+
+
+@dataclass(frozen=True)
+class FewerStages:
+    """What one sequence would gain if fewer servers held more blocks each.
+
+    Attributes:
+        hops: how many servers the fastest route passes through now.
+        seconds: what it takes for one decode step.
+        fewer_hops: through how many it would pass.
+        fewer_seconds: what it would take then.
+        num_blocks: how many blocks each of these would have to hold.
+    """
+
+    hops: int
+    seconds: float
+    fewer_hops: int
+    fewer_seconds: float
+    num_blocks: int
+
+    @property
+    def reason(self) -> str:
+        """The same in words."""
+        return (
+            f"fewer stages would be faster: a route of {self.fewer_hops} with {self.num_blocks} "
+            f"blocks each answers one sequence in {1000 * self.fewer_seconds:.1f} ms a token, "
+            f"one of {self.hops} as they are in {1000 * self.seconds:.1f} ms"
+        )
+
+
+def best_known(snapshot: Snapshot) -> Snapshot:
+    """Return these servers where they would serve most, as far as is known.
+
+    No placement that is returned is worse than the one given. Spans keep their lengths, servers
+    with fixed splits stay, and who loads counts as if it served.
+    """
+    # The same placement from two orders is improved once.
+    begins = dict.fromkeys((snapshot, *(_one_by_one(snapshot, order) for order in _ORDERS)))
+    if len(snapshot.servers) > _MOST_REFINED:
+        return max(begins, key=capacity)
+    return max(map(_refined, begins), key=capacity)
+
+
+def fewer_stages(snapshot: Snapshot, hop_seconds: float) -> FewerStages | None:
+    """Return with how few servers one sequence would be fastest, or None if that is so already.
+
+    Less than what measurements differ by is no reason.
+
+    The fewer ones are the fastest of those there, share the model evenly, and are taken to have the
+    memory for it.
+
+    Args:
+        snapshot: the servers that take sessions.
+        hop_seconds: what a hop takes beside computing.
+    """
+    online = [server for server in snapshot.servers if server.throughput > 0]
+    now = _fastest_route(snapshot.total_blocks, online, hop_seconds)
+    if now is None:
+        return None
+    seconds, hops = now
+    block_seconds = sorted(_block_seconds(server) for server in online)
+    best = min(
+        (
+            (
+                _shared(snapshot.total_blocks, block_seconds[:count]) + (count + 1) * hop_seconds,
+                count,
+            )
+            for count in range(1, hops)
+        ),
+        default=None,
+    )
+    if best is None or best[0] >= WORTH * seconds:
+        return None
+    fewer_seconds, fewer = best
+    return FewerStages(hops, seconds, fewer, fewer_seconds, -(-snapshot.total_blocks // fewer))
+
+
+def _block_seconds(server: Placed) -> float:
+    return 1 / (server.throughput * server.num_blocks)
+
+
+def _shared(total_blocks: int, block_seconds: list[float]) -> float:
+    """Return what computing takes where these servers share the blocks evenly."""
+    return total_blocks * sum(block_seconds) / len(block_seconds)
+
+
+def _fastest_route(
+    total_blocks: int, servers: Iterable[Placed], hop_seconds: float
+) -> tuple[float, int] | None:
+    """Return seconds and servers of the fastest route through all blocks, or None."""
+    able: list[list[tuple[str, float]]] = [[] for _ in range(total_blocks)]
+    for server in servers:
+        for block in range(server.start, server.end):
+            able[block].append((server.peer_id, _block_seconds(server)))
+    # Of each server that may run the block before: seconds so far, and servers passed through.
+    there: dict[str, tuple[float, int]] = {}
+    for block, here in enumerate(able):
+        if not here:
+            return None
+        best = min(there.values(), default=(0.0, 0))
+        enter = (best[0] + hop_seconds, best[1] + 1)
+        there = {
+            peer: (come[0] + cost, come[1])
+            for peer, cost in here
+            for come in (min(enter, there.get(peer, enter)) if block else enter,)
+        }
+    seconds, hops = min(there.values())
+    return seconds + hop_seconds, hops
+
+
+def _one_by_one(snapshot: Snapshot, order: Callable[[Placed], tuple[float, str]]) -> Snapshot:
+    """Return the servers where they end if they join in an order."""
+    placed = [server for server in snapshot.servers if server.fixed]
+    held = Snapshot.of(snapshot.total_blocks, placed).block_throughput
+    for server in sorted((s for s in snapshot.servers if not s.fixed), key=order):
+        start = best_start(held, server.num_blocks, server.throughput)
+        moved = replace(server, start=start, end=start + server.num_blocks)
+        held[moved.start : moved.end] += server.throughput
+        placed.append(moved)
+    return Snapshot.of(snapshot.total_blocks, placed)
+
+
+def _refined(snapshot: Snapshot) -> Snapshot:
+    """Return it after moves of one server at a time that add capacity, while there are any."""
+    for _ in range(_MOST_MOVES):
+        moves = _all_moves(snapshot)
+        if not len(moves.who):
+            break
+        reached = moves.capacities()
+        best = int(reached.argmax())
+        if reached[best] <= capacity(snapshot) * _BETTER:
+            break
+        server = snapshot.servers[moves.who[best]]
+        start = int(moves.starts[best])
+        snapshot = snapshot.with_server(replace(server, start=start, end=start + server.num_blocks))
+    return snapshot
+
+
+def _all_moves(snapshot: Snapshot) -> Candidates:
+    """Return every move of one server, or as many as are compared at once."""
+    moves = [
+        (index, start)
+        for index, server in enumerate(snapshot.servers)
+        if not server.fixed
+        for start in range(snapshot.total_blocks - server.num_blocks + 1)
+        if start != server.start
+    ]
+    step = -(-len(moves) // most_placements(snapshot.total_blocks)) or 1
+    some = np.array(moves[::step], np.int64).reshape(-1, 2)
+    return Candidates(snapshot, some[:, 0], some[:, 1])
