@@ -38,7 +38,9 @@ def highest_fence(seats: Iterable[Seat]) -> int:
 def may_leave(
     total_blocks: int, me: Seat, others: Iterable[Seat], beats: Mapping[str, int]
 ) -> bool:
-    """Return whether others serve every block of a server and are not about to leave.
+    """Return whether others serve every block that a server leaves, and are not about to leave.
+
+    One that serves its old blocks until it has the new ones does not leave what is in both.
 
     Args:
         total_blocks: of the model.
@@ -53,4 +55,6 @@ def may_leave(
         if seat.fixed or seat.beat > beats.get(seat.peer_id, seat.beat)
     )
     copies = serving(total_blocks, spoken).replicas
+    if me.phase == "online" and me.target is not None:
+        copies[slice(*me.target)] = 1
     return bool((copies[me.start : me.end] > 0).all())

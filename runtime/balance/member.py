@@ -182,6 +182,8 @@ class Member:
         fence = highest_fence((self.seat, *others))
         if fence > self.seat.fence:
             self.seat = replace(self.seat, fence=fence)
+        if self.doing in {"idle", "claiming"}:
+            self.seat = replace(self.seat, beside=self.manner.keeps_both)
         step = {
             "reserving": self._choose,
             "idle": self._look,

@@ -112,9 +112,10 @@ def best_move(snapshot: Snapshot) -> Choice | None:
     """Return the move of one server that helps most, or None if none helps.
 
     No server leaves blocks of which it is the last online copy, and none moves that still loads, is
-    fixed, or rests after a move while no block is missing.
+    fixed, or rests after a move while no block is missing. One that loads other blocks beside its
+    own does not leave those that are in both.
     """
-    moves = _moves(snapshot, _free_to_move(snapshot))
+    moves = _moves(snapshot)
     if not len(moves.who):
         return None
     closes = _closed(snapshot, moves)
@@ -169,21 +170,39 @@ def _closed(snapshot: Snapshot, moves: Candidates) -> Integers:
     return np.asarray(len(snapshot.holes) - (after == 0).sum(1))
 
 
-def _free_to_move(snapshot: Snapshot) -> Integers:
-    """Return the indices of those that may move, and are not the last online copy of a block."""
+def _free_to_move(snapshot: Snapshot) -> tuple[Integers, Integers, Integers]:
+    """Return who may move, and from where to where its span may begin.
+
+    Of whatever it is the last online copy, is in its new span.
+
+    Returns:
+        the indices of servers, the first start of each, the last start of each; int64 [movers].
+    """
     if not snapshot.servers:
-        return np.zeros(0, np.int64)
-    copies = snapshot.online().replicas
-    # The number of single copies before each boundary tells whether a span has one.
-    singles = np.concatenate([[0], np.cumsum(copies <= 1)])
+        none = np.zeros(0, np.int64)
+        return none, none, none
+    total = snapshot.total_blocks
+    blocks = np.arange(total)
+    alone = snapshot.online().replicas <= 1
+    # The nearest single copy from each boundary on, and the one before it.
+    after = np.append(np.minimum.accumulate(np.where(alone, blocks, total)[::-1])[::-1], total)
+    before = np.insert(np.maximum.accumulate(np.where(alone, blocks, -1)), 0, -1)
+    first, last = after[snapshot.starts], before[snapshot.ends]
+    bound = first < snapshot.ends
+    lengths = snapshot.ends - snapshot.starts
+    lowest = np.where(bound, np.maximum(last + 1 - lengths, 0), 0)
+    highest = np.where(bound, first, total)
     gap = bool(snapshot.holes)
     movable = (s.online and not s.fixed and (gap or not s.rests) for s in snapshot.servers)
     able = np.fromiter(movable, bool, len(snapshot.servers))
-    return np.flatnonzero(able & (singles[snapshot.ends] == singles[snapshot.starts]))
+    beside = np.fromiter((s.beside for s in snapshot.servers), bool, len(snapshot.servers))
+    movers = np.flatnonzero(able & (beside | ~bound))
+    return movers, lowest[movers], highest[movers]
 
 
-def _moves(snapshot: Snapshot, movers: Integers) -> Candidates:
+def _moves(snapshot: Snapshot) -> Candidates:
     """Return the moves that are compared exactly: those that make the swarm most even."""
+    movers, lowest, highest = _free_to_move(snapshot)
     most = most_placements(snapshot.total_blocks)
     blocks = np.arange(snapshot.total_blocks)
     starts, ends = snapshot.starts[movers], snapshot.ends[movers]
@@ -198,6 +217,7 @@ def _moves(snapshot: Snapshot, movers: Integers) -> Candidates:
             windows - windows[np.arange(len(same)), starts[same], None]
         )
     gains[np.arange(len(movers)), starts] = -np.inf
+    gains[(blocks < lowest[:, np.newaxis]) | (blocks > highest[:, np.newaxis])] = -np.inf
     # Those only whose best move is among the first, or there would be millions to put in order.
     first = np.argsort(-_rounded(gains.max(1, initial=-np.inf)), kind="stable")[:most]
     gains = gains[first]

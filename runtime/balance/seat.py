@@ -27,6 +27,7 @@ class Seat:
         fixed: it has fixed splits: it never moves, and takes no part in the protocol.
         moves: whether it would move; "in need": it has just done so, and does it again only where
             blocks are missing.
+        beside: it has memory to load other blocks while it serves these.
         fence: the highest claim that it has ever seen, so that no number is used for two moves; it
             travels with other news and is none itself.
         beat: how many times it has said something, so that what it says can be told from an echo.
@@ -44,6 +45,7 @@ class Seat:
     claim: int | None = None
     fixed: bool = False
     moves: Moves = "freely"
+    beside: bool = False
     fence: int = field(default=0, compare=False)
     beat: int = field(default=0, compare=False)
     reason: str = field(default="", compare=False)
@@ -70,6 +72,7 @@ class Seat:
             online=self.phase == "online",
             fixed=self.fixed or self.moves == "never",
             rests=self.moves == "in need",
+            beside=self.beside,
         )
 
 

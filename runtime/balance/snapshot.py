@@ -23,6 +23,7 @@ class Placed:
         online: it takes sessions; otherwise it loads.
         fixed: it never moves.
         rests: it moves only where blocks are missing.
+        beside: it loads other blocks beside those it serves, so what is in both is always served.
     """
 
     peer_id: str
@@ -32,6 +33,7 @@ class Placed:
     online: bool = True
     fixed: bool = False
     rests: bool = False
+    beside: bool = False
 
     @property
     def num_blocks(self) -> int:

@@ -62,6 +62,9 @@ class Host(Protocol):
             PeerLostError: discovery does not answer.
         """
 
+    async def news(self) -> None:
+        """Wait until the servers are other ones than at the last look."""
+
     def busy(self) -> bool:
         """Return whether sessions pass through this server."""
 
@@ -208,10 +211,14 @@ class Balancer:
         if member.doing == "draining" or (self._loading is not None and self._loading.done()):
             seconds = 0
         seconds = max(_LOOK_SECONDS, seconds)
-        if self._loading is None or self._loading.done():
-            await asyncio.sleep(seconds)
-        else:
-            await asyncio.wait([self._loading], timeout=seconds)
+        news = asyncio.create_task(self._host.news())
+        loading = () if self._loading is None or self._loading.done() else (self._loading,)
+        try:
+            await asyncio.wait(
+                (news, *loading), timeout=seconds, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            news.cancel()
 
     def _seats(self, servers: Iterable[ServerInfo]) -> tuple[Seat, ...]:
         own = self._member.seat.peer_id

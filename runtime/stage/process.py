@@ -19,10 +19,12 @@ from runtime.engine.worker import Worker
 from runtime.errors import PeerLostError
 from runtime.gateway.api import Gateway
 from runtime.spec.base import Span
+from runtime.spec.stage import PERIODS_TO_EXPIRY
 from runtime.stage.balancer import DRAIN_SECONDS, Balancer, seating_of, wanting
 from runtime.stage.blocks import Blocks, num_blocks
 from runtime.stage.health import MOVING, MOVING_STATES
 from runtime.stage.lifeline import Lifeline
+from runtime.stage.lookout import Lookout
 from runtime.stage.notify import notify
 from runtime.stage.sessions import StageSessions
 from runtime.stage.source import SpanSource, configured
@@ -82,6 +84,11 @@ class Server:
             self.status,
             config.connect_timeout_seconds,
         )
+        self._lookout = Lookout(
+            self._membership.peer_id,
+            self._neighbours.until_lost,
+            PERIODS_TO_EXPIRY * config.announce_period_seconds,
+        )
         self._mailboxes = Mailboxes()
         self._background: list[asyncio.Task[None]] = []
         self._sessions: StageSessions | None = None
@@ -134,6 +141,7 @@ class Server:
             await refuse_twin(await self._directory.servers(), self._record(), self._terms)
             stack.callback(self._blocks.stop)
             stack.push_async_callback(self._neighbours.stop)
+            stack.push_async_callback(self._lookout.stop)
             stack.push_async_callback(self._end_background)
             self._run_in_background(self._directory.watch())
             client = None
@@ -255,12 +263,18 @@ class Server:
         await self._directory.announce(record)
 
     async def servers(self) -> tuple[ServerInfo, ...]:
-        """Return the records of the swarm.
+        """Return the records of the swarm, without those of servers that were seen to die.
 
         Raises:
             PeerLostError: discovery does not answer.
         """
-        return await self._directory.servers()
+        servers = await self._directory.servers()
+        # Nobody is dialled before this server can answer what is said over the connection.
+        return servers if self._sessions is None else self._lookout.alive(servers)
+
+    async def news(self) -> None:
+        """Wait until a server has died that the swarm needs."""
+        await self._lookout.news()
 
     def busy(self) -> bool:
         """Return whether sessions pass through this server."""

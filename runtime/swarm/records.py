@@ -41,6 +41,7 @@ class Seating(msgspec.Struct, frozen=True, array_like=True):
     beat: Count = 0
     reason: Text = ""
     moves: Literal["freely", "in need", "never"] = "freely"
+    beside: bool = False
 
 
 class Speeds(msgspec.Struct, frozen=True, array_like=True):

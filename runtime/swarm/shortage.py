@@ -63,11 +63,11 @@ def _help(servers: tuple[ServerInfo, ...], gap: Span, span: Span) -> str:
             f"all servers together have room for {room} of {len(span)} blocks: start servers with "
             f"num_blocks of {lacking} in all, or raise num_blocks of those that run by as much"
         )
-    free = sum(_could_move(server, servers) for server in balanced)
+    free = sum(_could_move(server, servers, gap) for server in balanced)
     if free:
         return (
-            f"wait: {free} of the servers can leave what they have to others, and one moves here "
-            f"at its next look at the balance; or start a server with num_blocks >= {count}"
+            f"wait: {free} of the servers can come here, others have what they would leave, and "
+            f"one moves at its next look at the balance; or start a server with num_blocks >= {count}"
         )
     largest = max(map(_room, balanced))
     return (
@@ -89,11 +89,21 @@ def _room(server: ServerInfo) -> int:
     return server.end - server.start if server.seating is None else server.seating.num_blocks
 
 
-def _could_move(server: ServerInfo, servers: tuple[ServerInfo, ...]) -> bool:
-    """Return whether others serve every block of an online server."""
+def _could_move(server: ServerInfo, servers: tuple[ServerInfo, ...], gap: Span) -> bool:
+    """Return whether an online server can go to a gap, and every block that it leaves has another.
+
+    One that loads blocks beside those it serves may keep what it alone has, if its span holds both.
+    """
     if server.state != "online" or server.seating is None or server.start == server.end:
         return False
-    return min(replicas(servers, Span(start=server.start, end=server.end))) > 1
+    copies = replicas(servers, Span(start=server.start, end=server.end))
+    alone = [block for block, count in enumerate(copies, server.start) if count < 2]
+    if not alone:
+        return True
+    first = alone[-1] + 1 - server.seating.num_blocks
+    reach = Span(start=max(first, 0), end=alone[0] + server.seating.num_blocks)
+    near = reach.start < gap.end and gap.start < reach.end
+    return server.seating.beside and first <= alone[0] and near
 
 
 def _names(servers: list[ServerInfo]) -> str:

@@ -46,7 +46,7 @@ class Neighbours:
         self._listener = Listener(terms, self._converse)
         self._dialled: dict[str, Connection] = {}
         self._dialling: dict[str, asyncio.Lock] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._conversations: dict[str, asyncio.Task[None]] = {}
 
     def listen(self, bind: str, port: int, handler: Handler) -> None:
         """Accept neighbours and give the handler what they say.
@@ -70,10 +70,18 @@ class Neighbours:
                 return known
             connection = await self._dial(peer_id)
             self._dialled[peer_id] = connection
-            task = asyncio.create_task(self._converse(connection))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._conversations[peer_id] = asyncio.create_task(self._converse(connection))
             return connection
+
+    async def until_lost(self, peer_id: str) -> None:
+        """Wait until the connection to a server, dialled now if there is none, has ended.
+
+        Raises:
+            PeerLostError: none of its addresses answers.
+            IdentityError: another server answers there.
+        """
+        await self.connection(peer_id)
+        await asyncio.wait([self._conversations[peer_id]])
 
     def latencies(self) -> dict[str, float]:
         """Return the seconds that a packet takes to each server that has been dialled."""
@@ -83,9 +91,10 @@ class Neighbours:
     async def stop(self) -> None:
         """Close every connection and stop listening."""
         await self._listener.stop()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        conversations = tuple(self._conversations.values())
+        for conversation in conversations:
+            conversation.cancel()
+        await asyncio.gather(*conversations, return_exceptions=True)
 
     async def _dial(self, peer_id: str) -> Connection:
         endpoints = await self._find(peer_id)

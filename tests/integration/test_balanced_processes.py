@@ -1,4 +1,4 @@
-"""Servers that choose their blocks, as processes: the guide's four, and one that comes later."""
+"""Servers that choose their blocks, as processes: the guide's four, one that comes, one that dies."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ async def assert_answer_is_right(swarm: BalancedSwarm, model: Path) -> None:
     assert [list(ids) for ids in end.token_ids] == greedy_ids(model, PROMPTS, NEW_TOKENS)
 
 
-async def test_the_guides_four_servers_and_a_fifth(model: Path, tmp_path: Path) -> None:
+async def test_the_guides_four_servers_a_fifth_and_a_death(model: Path, tmp_path: Path) -> None:
     plan = balanced(tmp_path, model, SERVERS + 1, NUM_BLOCKS, announce_period_seconds=2)
     async with balanced_swarm(plan) as swarm:
         await swarm.start(*range(1, SERVERS + 1))
@@ -40,4 +40,10 @@ async def test_the_guides_four_servers_and_a_fifth(model: Path, tmp_path: Path) 
         await swarm.start(SERVERS + 1)
         spans = await swarm.spans()
         assert set(spans.values()) == set(QUARTERS)
+        await assert_answer_is_right(swarm, model)
+
+        # One dies whose blocks nobody else has: one of those that are not needed takes its place.
+        held_once = [place for place, span in spans.items() if [*spans.values()].count(span) == 1]
+        swarm.kill(held_once[0])
+        await swarm.until_covered(BLOCKS, without=held_once[0])
         await assert_answer_is_right(swarm, model)

@@ -15,7 +15,7 @@ def placed(
     *,
     some_load: bool = False,
 ) -> Placed:
-    """Return a server somewhere in the model."""
+    """Return a server somewhere in the model; with `some_load`, perhaps not online or beside."""
     start = draw(st.integers(0, total_blocks - 1))
     return Placed(
         peer_id=peer_id,
@@ -23,6 +23,7 @@ def placed(
         end=draw(st.integers(start + 1, total_blocks)),
         throughput=draw(st.floats(0.01, 100)),
         online=not some_load or draw(st.booleans()),
+        beside=some_load and draw(st.booleans()),
     )
 
 

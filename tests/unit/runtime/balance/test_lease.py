@@ -32,6 +32,15 @@ def test_nobody_leaves_blocks_that_no_other_serves() -> None:
     assert may_leave(8, me, [seat("b", 0, 3, beat=2), seat("c", 3, 6, beat=2)], beats)
 
 
+def test_who_serves_until_it_has_the_new_blocks_keeps_what_is_in_both() -> None:
+    me = seat("me", phase="online", target=(2, 6))
+    assert may_leave(8, me, [seat("b", 0, 2, beat=2)], {"b": 1})
+    assert not may_leave(8, me, [seat("b", 0, 1, beat=2)], {"b": 1})
+    # One that drains first serves nothing while it loads.
+    drains = seat("me", phase="draining", target=(2, 6))
+    assert not may_leave(8, drains, [seat("b", 0, 2, beat=2)], {"b": 1})
+
+
 def test_a_server_with_fixed_splits_stays_without_saying_so() -> None:
     me = seat("me", phase="draining", target=(4, 8))
     assert may_leave(8, me, [seat("b", fixed=True)], {"b": 0})

@@ -108,6 +108,16 @@ def test_what_is_loaded_quickly_waits_until_others_have_spoken() -> None:
     assert me.wake == moves + MANNER.settle_seconds + MANNER.renew_seconds
 
 
+def test_with_memory_for_both_it_closes_a_gap_next_to_what_it_alone_has() -> None:
+    me = served(BOTH)
+    others = [other("a", 0, 2), other("b", 6, 8)]
+    until(me, lambda: me.doing == "loading", others)
+    assert (me.seat.beside, me.load) == (True, (2, 6))
+    me.loaded(1000, 10, 1)
+    me.advance(me.wake, [replace(seat, beat=99) for seat in others])
+    assert (me.seat.start, me.seat.end, me.seat.target) == (2, 6, None)
+
+
 @pytest.mark.parametrize(
     "meanwhile",
     [

@@ -93,7 +93,9 @@ def test_a_move_helps_and_leaves_no_block_alone(snapshot: Snapshot) -> None:
     assert server.online
     assert server.num_blocks == move.end - move.start
     others = snapshot.online().without(move.peer_id)
-    assert (others.replicas[server.start : server.end] > 0).all()
+    stays = range(move.start, move.end) if server.beside else ()
+    left = [block for block in range(server.start, server.end) if block not in stays]
+    assert (others.replicas[left] > 0).all()
     moved = snapshot.with_server(Placed(server.peer_id, move.start, move.end, server.throughput))
     assert len(moved.holes) == len(snapshot.holes) - move.closes
     assert move.after == pytest.approx(capacity(moved))
@@ -115,6 +117,22 @@ def test_a_gap_is_closed_by_whoever_is_not_alone() -> None:
 def test_nobody_moves_who_is_needed_where_it_is() -> None:
     assert best_move(Snapshot.of(8, [Placed("a", 0, 4, 1), Placed("b", 4, 8, 1)])) is None
     assert best_move(Snapshot.of(8, [])) is None
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_who_loads_beside_closes_a_gap_next_to_what_it_alone_has(beside: bool) -> None:
+    spans = {"a": (0, 8), "b": (8, 16), "c": (16, 24), "d": (18, 26)}
+    snapshot = Snapshot.of(
+        32, [Placed(name, *span, 1, beside=beside) for name, span in spans.items()]
+    )
+    move = best_move(snapshot)
+    # d alone has 24 and 25, and would have them afterwards.
+    assert (move and (move.peer_id, move.start, move.closes)) == (("d", 24, 6) if beside else None)
+
+
+def test_of_equal_servers_with_memory_for_both_none_leaves_what_it_alone_has() -> None:
+    snapshot = Snapshot.of(12, [Placed("a", 0, 4, 1, beside=True), Placed("b", 4, 8, 1)])
+    assert best_move(snapshot) is None
 
 
 def test_servers_with_fixed_splits_count_but_never_move() -> None:

@@ -4,6 +4,8 @@ Long runs: STAGEFLEET_INTERLEAVINGS=5000 pytest tests/unit/runtime/balance/test_
 """
 
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from hypothesis import HealthCheck, settings
@@ -50,12 +52,18 @@ class Protocol(RuleBasedStateMachine):
         self.fences: dict[str, int] = {}
 
     # Any server takes at most five of eight blocks, so that a swarm of two or three can have a gap.
-    @rule(blocks=st.integers(2, 5), rate=st.floats(0.5, 2), skew=st.floats(-3, 3))
+    @rule(
+        blocks=st.integers(2, 5),
+        rate=st.floats(0.5, 2),
+        skew=st.floats(-3, 3),
+        keeps_both=st.booleans(),
+    )
     @precondition(lambda self: len(self.servers) < 6)
-    def join(self, blocks: int, rate: float, skew: float) -> None:
+    def join(self, blocks: int, rate: float, skew: float, keeps_both: bool) -> None:
         name = f"s{self.born:03d}"
         seat = Seat(name, "reserving", 0, 0, blocks, rate, ticket=0)
-        server = Server(Member(MANNER, seat, np.random.default_rng(self.born)), skew)
+        manner = replace(MANNER, keeps_both=keeps_both)
+        server = Server(Member(manner, seat, np.random.default_rng(self.born)), skew)
         self.born += 1
         for peer, other in self.servers.items():
             if other.told is None:
@@ -121,10 +129,16 @@ class Protocol(RuleBasedStateMachine):
         if server.loaded_at is not None and server.loaded_at <= self.now:
             server.loaded_at = None
             member.loaded(self.now + server.skew, 3, member.seat.throughput)
+        before = member.seat
         member.advance(self.now + server.skew, self.seen(server))
+        after = member.seat
         if member.doing == "draining":
-            self.leaves(name, member.seat)
+            self.leaves(name, range(after.start, after.end))
             member.drained()
+        elif before.phase == after.phase == "online":
+            # From the old blocks to those that were loaded beside them.
+            stays = range(after.start, after.end)
+            self.leaves(name, [b for b in range(before.start, before.end) if b not in stays])
         if member.doing == "loading" and server.loaded_at is None:
             server.loaded_at = self.now + LOAD_TICKS * TICK_SECONDS
         if member.seat != server.told or self.now >= server.renew_at:
@@ -144,12 +158,12 @@ class Protocol(RuleBasedStateMachine):
         at = self.now + float(self.draw.uniform(0, DELAY_SECONDS))
         self.mail.append((at, sender, reader, expires, seat))
 
-    def leaves(self, name: str, seat: Seat) -> None:
+    def leaves(self, name: str, blocks: Sequence[int]) -> None:
         others = [each.member.seat for peer, each in self.servers.items() if peer != name]
         # Nobody can know yet that those have died whose records live.
         others += [dead for _, dead in self.dead]
         copies = serving(BLOCKS, others).replicas
-        assert (copies[seat.start : seat.end] > 0).all(), f"{name} leaves the last copy"
+        assert (copies[list(blocks)] > 0).all(), f"{name} leaves the last copy"
 
     @invariant()
     def one_server_moves_at_a_time(self) -> None:

@@ -85,6 +85,10 @@ class Alone:
         seating = Seating(num_blocks=4, beat=self.asked)
         return tuple(msgspec.structs.replace(other, seating=seating) for other in self.others)
 
+    async def news(self) -> None:
+        """Wait for something that does not happen."""
+        await asyncio.Event().wait()
+
     def busy(self) -> bool:
         """Return that no session is there."""
         return False

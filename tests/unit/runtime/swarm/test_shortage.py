@@ -55,7 +55,20 @@ def test_too_little_room_in_all_is_said() -> None:
 
 def test_servers_whose_blocks_others_have_too_will_move() -> None:
     (line,) = said(balanced(0, 8, "QmA"), balanced(0, 8, "QmB"), server(9, 16))
-    assert line.startswith("block 8: wait: 2 of the servers can leave what they have")
+    assert line.startswith("block 8: wait: 2 of the servers can come here, others have what")
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_who_loads_beside_comes_to_a_gap_next_to_what_it_alone_has(beside: bool) -> None:
+    near = Seating(num_blocks=8, beside=beside)
+    (line,) = said(server(0, 8), balanced(2, 10, seating=near))
+    assert ("wait: 1 of the servers can come here" in line) == beside
+
+
+def test_who_loads_beside_stays_where_the_gap_is_out_of_reach() -> None:
+    far = Seating(num_blocks=4, beside=True)
+    (line,) = said(balanced(0, 4, seating=far), balanced(4, 8, seating=far), server(7, 15))
+    assert "no server can leave what it has" in line
 
 
 @pytest.mark.parametrize(
