@@ -141,8 +141,11 @@ class Client:
         )
         failures = _Failures()
         while True:
-            chosen = await self._routes.choose(
-                block_kv_bytes, failures.peer_ids, now=failures.count > 0
+            chosen = await self._routes.await_route(
+                self._node.checked.config.record_seconds,
+                block_kv_bytes,
+                failures.peer_ids,
+                now=failures.count > 0,
             )
             failures.check(chosen)
             hops = tuple(Hop(leg.server.peer_id, leg.start, leg.end) for leg in chosen.legs)

@@ -1,11 +1,15 @@
 """The routes of stage 0's sessions: what the swarm says of servers, and what stage 0 has seen."""
 
+import asyncio
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 
-from runtime.errors import NoAnswerError, PeerLostError, StagefleetError
+import structlog
+
+from runtime.errors import NoAnswerError, PeerLostError, RouteError, StagefleetError
 from runtime.spec.base import Span
 from runtime.swarm.bans import Bans
 from runtime.swarm.belief import Paces, Part, believed
@@ -18,7 +22,12 @@ from runtime.swarm.routing import (
     declared_work,
     route,
 )
+from runtime.swarm.shortage import will_end
 from runtime.swarm.view import View
+
+log = structlog.get_logger()
+
+_LOOK_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,7 @@ class Routes:
         self._sessions: Counter[str] = Counter()
         self._kv_bytes: Counter[str] = Counter()
         self._paces = Paces(time.monotonic)
+        self._complete = -math.inf
 
     @property
     def sessions(self) -> dict[str, int]:
@@ -88,7 +98,45 @@ class Routes:
             observed=self._observed(servers),
         )
         legs = route(servers, self._span, experience, block_kv_bytes)
+        self._complete = time.monotonic()
         return Route(legs, block_kv_bytes)
+
+    async def await_route(
+        self,
+        patience: float,
+        block_kv_bytes: int = 0,
+        avoided: Set[str] = frozenset(),
+        *,
+        now: bool = False,
+    ) -> Route:
+        """Return what `choose` does, once it does: a pipeline that lacks blocks may soon have them.
+
+        Nobody waits where blocks are missing that have been missing, and that nobody is about to
+        serve.
+
+        Args:
+            patience: seconds to wait at the most.
+            block_kv_bytes: as for `choose`.
+            avoided: as for `choose`.
+            now: as for `choose`.
+
+        Raises:
+            RouteError: the pipeline is not complete.
+            PeerLostError: discovery does not answer.
+        """
+        started = time.monotonic()
+        while True:
+            try:
+                return await self.choose(block_kv_bytes, avoided, now=now)
+            except RouteError as error:
+                was_complete = started - self._complete < patience
+                hope = was_complete or will_end(await self._view.servers(), self._span)
+                if not hope or time.monotonic() - started > patience:
+                    raise
+                if not now:
+                    log.info("a session waits for blocks", reason=str(error), seconds=patience)
+            now = True
+            await asyncio.sleep(_LOOK_SECONDS)
 
     def observe(self, chosen: Route, seconds: float) -> None:
         """Learn from what a decode step of an open session has taken.
@@ -158,6 +206,7 @@ class Routes:
 
     def praise(self, chosen: Route) -> None:
         """Forgive the servers of a route that has served a session to its end."""
+        self._complete = time.monotonic()
         for peer_id in chosen.peer_ids:
             self._bans.forgive(peer_id)
 

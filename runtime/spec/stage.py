@@ -214,6 +214,11 @@ class StageConfig(Balancing, Serving):
         return self
 
     @property
+    def record_seconds(self) -> float:
+        """How long a record outlives the last word of its server."""
+        return PERIODS_TO_EXPIRY * self.announce_period_seconds
+
+    @property
     def listen_dht_port(self) -> int:
         """The local port of discovery."""
         return self.dht_port or stage_port(DHT, self.stage)

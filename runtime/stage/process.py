@@ -19,7 +19,6 @@ from runtime.engine.worker import Worker
 from runtime.errors import PeerLostError
 from runtime.gateway.api import Gateway
 from runtime.spec.base import Span
-from runtime.spec.stage import PERIODS_TO_EXPIRY
 from runtime.stage.balancer import DRAIN_SECONDS, Balancer, seating_of, wanting
 from runtime.stage.blocks import Blocks, num_blocks
 from runtime.stage.health import MOVING, MOVING_STATES
@@ -87,7 +86,7 @@ class Server:
         self._lookout = Lookout(
             self._membership.peer_id,
             self._neighbours.until_lost,
-            PERIODS_TO_EXPIRY * config.announce_period_seconds,
+            config.record_seconds,
         )
         self._mailboxes = Mailboxes()
         self._background: list[asyncio.Task[None]] = []

@@ -11,7 +11,7 @@ import msgspec
 import structlog
 
 from runtime.errors import ConfigError, PeerLostError
-from runtime.spec.stage import PERIODS_TO_EXPIRY, StageConfig
+from runtime.spec.stage import StageConfig
 from runtime.swarm.admission import Renewals, Twins, admitted, strangers
 from runtime.swarm.membership import Membership
 from runtime.swarm.node import Node
@@ -61,9 +61,8 @@ class Directory:
         self._model_digest = model_digest
         self._total_blocks = total_blocks
         self._run = secrets.token_hex(_RUN_BYTES)
-        lifetime = PERIODS_TO_EXPIRY * config.announce_period_seconds
-        self._renewals = Renewals(lifetime)
-        self._twins = Twins(lifetime)
+        self._renewals = Renewals(config.record_seconds)
+        self._twins = Twins(config.record_seconds)
         self._taken = True
         self._roll_due = -float("inf")
         self._remarks: tuple[Remark, ...] = ()
@@ -111,7 +110,7 @@ class Directory:
         Raises:
             PeerLostError: discovery does not answer.
         """
-        lifetime = PERIODS_TO_EXPIRY * self._config.announce_period_seconds
+        lifetime = self._config.record_seconds
         node = self._running()
         record = msgspec.structs.replace(info, run=self._run)
         async with _answering():
@@ -146,12 +145,12 @@ class Directory:
 
     async def _answer_roll(self, node: Node, info: ServerInfo) -> None:
         """Say now and then to the whole fleet which model this is, and hear what others say."""
-        now, period = time.monotonic(), self._config.announce_period_seconds
+        now, period = time.monotonic(), _ROLL_PERIODS * self._config.announce_period_seconds
         if now < self._roll_due:
             return
-        self._roll_due = now + _ROLL_PERIODS * period
+        self._roll_due = now + period
         presence = Presence(info.peer_id, info.model_digest, info.software)
-        lifetime = (_ROLL_PERIODS + PERIODS_TO_EXPIRY) * period
+        lifetime = period + self._config.record_seconds
         await node.store(self._roll, info.peer_id, encode(presence), lifetime)
         self._strangers = strangers(await node.get(self._roll), self._model_digest)
         self._tell(self._strangers)

@@ -21,6 +21,15 @@ def shortages(servers: Iterable[ServerInfo], span: Span) -> tuple[Shortage, ...]
     return tuple(Shortage(blocks=gap, help=_help(servers, gap, span)) for gap in intervals(missing))
 
 
+def will_end(servers: Iterable[ServerInfo], span: Span) -> bool:
+    """Return whether somebody is about to serve each part of a span that no online server has."""
+    servers = tuple(server for server in servers if server.stage > 0)
+    return all(
+        any(_brings(server, shortage.blocks) for server in servers)
+        for shortage in shortages(servers, span)
+    )
+
+
 def replicas(servers: Iterable[ServerInfo], span: Span) -> tuple[int, ...]:
     """Return how many online servers have a block, for each block of a span."""
     steps = [0] * (len(span) + 1)
@@ -67,7 +76,8 @@ def _help(servers: tuple[ServerInfo, ...], gap: Span, span: Span) -> str:
     if free:
         return (
             f"wait: {free} of the servers can come here, others have what they would leave, and "
-            f"one moves at its next look at the balance; or start a server with num_blocks >= {count}"
+            "one moves at its next look at the balance; or start a server with "
+            f"num_blocks >= {count}"
         )
     largest = max(map(_room, balanced))
     return (

@@ -1,4 +1,4 @@
-"""Servers that choose their blocks, as processes: the guide's four, one that comes, one that dies."""
+"""Servers that choose their blocks, as processes: the guide's four, a fifth, and a death."""
 
 from pathlib import Path
 

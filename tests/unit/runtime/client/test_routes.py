@@ -1,5 +1,6 @@
 """Stage 0's own count of sessions, and whom it avoids."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,57 @@ def routes_over(*servers: ServerInfo, end: int = 4) -> Routes:
         return servers
 
     return Routes(View(CONFIG, look), Span(start=0, end=end), dict)
+
+
+class Changing:
+    """Routes over a swarm that is another one at every look, and in the end stays as it is."""
+
+    def __init__(self, *swarms: tuple[ServerInfo, ...]) -> None:
+        self.swarms = list(swarms)
+        self.looks = 0
+
+    async def look(self) -> tuple[ServerInfo, ...]:
+        self.looks += 1
+        return self.swarms.pop(0) if len(self.swarms) > 1 else self.swarms[0]
+
+    def routes(self) -> Routes:
+        return Routes(View(CONFIG, self.look), Span(start=0, end=4), dict)
+
+
+LOADS, SERVES = (server("a", state="joining"),), (server("a"),)
+
+
+async def test_a_session_waits_for_blocks_that_are_about_to_be_served() -> None:
+    assert (await Changing(LOADS, LOADS, SERVES).routes().await_route(60)).peer_ids == ("a",)
+
+
+async def test_a_session_waits_for_blocks_that_were_served_a_moment_ago() -> None:
+    swarm = Changing(SERVES, (), (), SERVES)
+    routes = swarm.routes()
+    await routes.choose()
+    assert (await routes.await_route(60, now=True)).peer_ids == ("a",)
+    assert swarm.looks == 4
+
+
+async def test_a_session_that_has_ended_well_proves_that_blocks_were_served() -> None:
+    swarm = Changing(SERVES, (), SERVES)
+    routes = swarm.routes()
+    chosen = await routes.choose()
+    await asyncio.sleep(1)  # a session, in which whoever serves it does not renew its record
+    routes.praise(chosen)
+    assert (await routes.await_route(0.6, now=True)).peer_ids == ("a",)
+
+
+async def test_no_session_waits_for_what_nobody_is_about_to_serve() -> None:
+    swarm = Changing(())
+    with pytest.raises(RouteError, match="nobody serves"):
+        await swarm.routes().await_route(60)
+    assert swarm.looks == 1
+
+
+async def test_no_session_waits_for_ever() -> None:
+    with pytest.raises(RouteError, match="nobody serves"):
+        await Changing(LOADS).routes().await_route(0.6)
 
 
 async def taken(routes: Routes, block_kv_bytes: int = 0) -> Route:
