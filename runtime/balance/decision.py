@@ -47,9 +47,10 @@ def should_choose_other_blocks(
     """Return whether this server is the one to move, and where.
 
     Every server that sees the same snapshot comes to the same move of the same server. It is made
-    at once where it closes a gap, or where the swarm reaches less than `balance_quality` of what
-    it would reach; otherwise it has to pay: what it gains within the horizon is more than what is
-    lost while the server loads. With a `balance_quality` of 0 nobody moves.
+    at once where it closes a gap, gives blocks copies that they should have, or where the swarm
+    reaches less than `balance_quality` of what it would reach; otherwise it has to pay: what it
+    gains within the horizon is more than what is lost while the server loads. With a
+    `balance_quality` of 0 nobody moves.
 
     Args:
         snapshot: the whole swarm.
@@ -67,7 +68,7 @@ def should_choose_other_blocks(
         return Decision(None, initial, new, "balance_quality is 0: nobody moves")
     if best.peer_id != peer_id:
         return Decision(None, initial, new, f"a move of {best.peer_id} helps most")
-    if best.closes:
+    if best.mends:
         return Decision(best, initial, new, best.reason)
     if initial < balance_quality * new:
         return Decision(best, initial, new, f"below balance_quality {balance_quality:g}")

@@ -17,6 +17,7 @@ from runtime.balance.lease import claimed, highest_fence, holds, may_leave
 from runtime.balance.placement import Choice, helps
 from runtime.balance.reservation import line_before, ticket
 from runtime.balance.seat import Moves, Seat, has_gap, snapshot_of
+from runtime.balance.snapshot import Snapshot
 from runtime.spec.stage import StageConfig
 
 Doing = Literal["reserving", "loading", "idle", "claiming", "leaving", "draining"]
@@ -35,6 +36,7 @@ class Manner:
 
     Attributes:
         total_blocks: of the model.
+        replica_floor: so many copies every block should have; the same for all servers.
         balance_quality: below this share of what the swarm could reach it moves at once.
         mean_balance_check_period: mean seconds between two looks at the balance.
         renew_seconds: a server says something at least as often.
@@ -42,6 +44,7 @@ class Manner:
     """
 
     total_blocks: int
+    replica_floor: int = int(_default("replica_floor"))
     balance_quality: float = _default("balance_quality")
     mean_balance_check_period: float = _default("mean_balance_check_period")
     renew_seconds: float = _default("announce_period_seconds")
@@ -198,7 +201,7 @@ class Member:
             step(now, others)
 
     def _choose(self, now: float, others: tuple[Seat, ...]) -> None:
-        line = line_before(self.manner.total_blocks, self.seat, others)
+        line = line_before(self.manner.total_blocks, self.seat, others, self.manner.replica_floor)
         start, end = line.chosen(self.seat)
         if (self.seat.start, self.seat.end) == (start, end):
             choice = line.choice(self.seat)
@@ -271,17 +274,20 @@ class Member:
         total = self.manner.total_blocks
         if self.seat.target is None or not may_leave(total, self.seat, others, self._beats):
             return False
-        stays = snapshot_of(total, (*others, replace(self.seat, target=None)))
+        stays = self._snapshot((*others, replace(self.seat, target=None)))
         return helps(stays, self.seat.peer_id, self.seat.target[0])
 
     def _decision(self, others: tuple[Seat, ...]) -> Decision:
         manner = self.manner
         return should_choose_other_blocks(
-            snapshot_of(manner.total_blocks, (*others, self.seat)),
+            self._snapshot((*others, self.seat)),
             self.seat.peer_id,
             manner.balance_quality,
             0 if manner.keeps_both else self.load_seconds,
         )
+
+    def _snapshot(self, seats: Iterable[Seat]) -> Snapshot:
+        return snapshot_of(self.manner.total_blocks, seats, self.manner.replica_floor)
 
     def _moves(self, now: float) -> Moves:
         if self.manner.balance_quality <= 0:

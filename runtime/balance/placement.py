@@ -14,13 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.balance.capacity import capacity
-from runtime.balance.snapshot import Floats, Integers, Placed, Snapshot
+from runtime.balance.snapshot import EMPTY, Floats, Integers, Placed, Snapshot, strength
 from runtime.balance.worth import Candidates, most_placements
 
 _CANDIDATES = 8
 """Of so many placements, those with the largest capacity, the worth is compared."""
-_EMPTY = 1e-3
-"""A block that nobody holds counts as one with this share of the mean throughput."""
 _SAME = 1e-6
 
 
@@ -35,6 +33,7 @@ class Choice:
         before: the swarm's capacity without the change, in decode steps per second.
         after: the same with it.
         closes: how many blocks that nobody held it holds.
+        copies: how many copies fewer are missing to `replica_floor` afterwards, gaps included.
         gain: of a move, what the swarm is worth more after it, in decode steps per second.
     """
 
@@ -44,13 +43,21 @@ class Choice:
     before: float
     after: float
     closes: int
+    copies: int = 0
     gain: float = 0
+
+    @property
+    def mends(self) -> bool:
+        """Whether blocks get copies that they should have."""
+        return self.closes > 0 or self.copies > 0
 
     @property
     def reason(self) -> str:
         """Why there, in words."""
         if self.closes:
             return f"nobody serves {self.closes} of these blocks"
+        if self.copies > 0:
+            return f"{self.copies} copies are missing to replica_floor"
         if self.after > self.before * (1 + _SAME):
             return f"the swarm's capacity goes from {self.before:.2f} to {self.after:.2f} rps"
         if self.gain > 0:
@@ -73,36 +80,38 @@ def choose_best_blocks(
         ValueError: the model has fewer blocks.
     """
     others = snapshot.without(peer_id)
-    start = best_start(others.block_throughput, num_blocks, throughput)
+    start = best_start(others.strength, num_blocks, throughput)
     return joining(others, Placed(peer_id, start, start + num_blocks, throughput))
 
 
 def joining(others: Snapshot, placed: Placed) -> Choice:
     """Return what a server does to the swarm that takes its place among the others."""
+    after = others.with_server(placed)
     return Choice(
         peer_id=placed.peer_id,
         start=placed.start,
         end=placed.end,
         before=capacity(others),
-        after=capacity(others.with_server(placed)),
-        closes=int((others.replicas[placed.start : placed.end] == 0).sum()),
+        after=capacity(after),
+        closes=len(others.holes) - len(after.holes),
+        copies=others.missing_copies - after.missing_copies,
     )
 
 
-def best_start(block_throughput: Floats, num_blocks: int, throughput: float) -> int:
+def best_start(strength: Floats, num_blocks: int, throughput: float) -> int:
     """Return the first block of the span where a server that joins helps most.
 
     Args:
-        block_throughput: of the others, decode steps per second, float64 [blocks].
+        strength: of the others' blocks, decode steps per second, float64 [blocks].
         num_blocks: how many blocks it holds.
         throughput: its decode steps per second through so many blocks.
 
     Raises:
         ValueError: the model has fewer blocks.
     """
-    if not 1 <= num_blocks <= len(block_throughput):
-        raise ValueError(f"{num_blocks} blocks of a model that has {len(block_throughput)}")
-    gains = _gains(block_throughput[np.newaxis], np.array([throughput]), num_blocks)[0]
+    if not 1 <= num_blocks <= len(strength):
+        raise ValueError(f"{num_blocks} blocks of a model that has {len(strength)}")
+    gains = _gains(strength[np.newaxis], np.array([throughput]), num_blocks)[0]
     # The leftmost of equals, so that what is free stays in one piece.
     return int(_rounded(gains).argmax())
 
@@ -118,9 +127,9 @@ def best_move(snapshot: Snapshot) -> Choice | None:
     moves = _moves(snapshot)
     if not len(moves.who):
         return None
-    closes = _closed(snapshot, moves)
-    order = np.lexsort((-_rounded(moves.bounds()), -closes))[:_CANDIDATES]
-    moves, closes = moves[order], closes[order]
+    closes, copies = _mended(snapshot, moves)
+    order = np.lexsort((-_rounded(moves.bounds()), -copies, -closes))[:_CANDIDATES]
+    moves, closes, copies = moves[order], closes[order], copies[order]
     reached = moves.capacities()
     staying = Candidates(snapshot, moves.who[:1], snapshot.starts[moves.who[:1]])
     before = staying.capacities()
@@ -133,13 +142,16 @@ def best_move(snapshot: Snapshot) -> Choice | None:
             before=float(before[0]),
             after=float(reached[index]),
             closes=int(closes[index]),
+            copies=int(copies[index]),
             gain=float(worths[index] - worth[0]),
         )
         for index in range(len(order))
-        if closes[index] > 0 or (closes[index] == 0 and worths[index] > worth[0] * (1 + _SAME))
+        if _is_better(closes[index], copies[index], worths[index], worth[0])
     ]
     return max(
-        helpful, key=lambda choice: (choice.closes, choice.gain, choice.peer_id), default=None
+        helpful,
+        key=lambda choice: (choice.closes, choice.copies, choice.gain, choice.peer_id),
+        default=None,
     )
 
 
@@ -153,13 +165,24 @@ def helps(snapshot: Snapshot, peer_id: str, start: int) -> bool:
     both = Candidates(
         snapshot, np.array([who, who]), np.array([snapshot.servers[who].start, start])
     )
-    closes = int(_closed(snapshot, both)[1])
+    closes, copies = _mended(snapshot, both)
     stays, moves = both.worths(both.capacities())
-    return closes > 0 or (closes == 0 and bool(moves > stays * (1 + _SAME)))
+    return _is_better(closes[1], copies[1], moves, stays)
 
 
-def _closed(snapshot: Snapshot, moves: Candidates) -> Integers:
-    """Return how many blocks fewer lack a server after each move, int64 [moves]."""
+def _is_better(closes: int, copies: int, worth: float, before: float) -> bool:
+    """Return whether a move is: gaps count first, then copies that are missing, then worth."""
+    if closes or copies:
+        return bool((closes, copies) > (0, 0))
+    return bool(worth > before * (1 + _SAME))
+
+
+def _mended(snapshot: Snapshot, moves: Candidates) -> tuple[Integers, Integers]:
+    """Return how many blocks fewer nobody has, and how many copies fewer are missing.
+
+    Returns:
+        both after each move, int64 [moves].
+    """
     blocks = np.arange(snapshot.total_blocks)
 
     def within(starts: Integers, ends: Integers) -> npt.NDArray[np.bool_]:
@@ -167,7 +190,8 @@ def _closed(snapshot: Snapshot, moves: Candidates) -> Integers:
 
     old = within(snapshot.starts[moves.who], snapshot.ends[moves.who])
     after = snapshot.replicas - old + within(moves.starts, moves.ends)
-    return np.asarray(len(snapshot.holes) - (after == 0).sum(1))
+    missing = np.maximum(snapshot.replica_floor - after, 0).sum(1)
+    return len(snapshot.holes) - (after == 0).sum(1), snapshot.missing_copies - missing
 
 
 def _free_to_move(snapshot: Snapshot) -> tuple[Integers, Integers, Integers]:
@@ -208,7 +232,11 @@ def _moves(snapshot: Snapshot) -> Candidates:
     starts, ends = snapshot.starts[movers], snapshot.ends[movers]
     rates = snapshot.throughputs[movers]
     own = (blocks >= starts[:, np.newaxis]) & (blocks < ends[:, np.newaxis])
-    left = np.maximum(snapshot.block_throughput - own * rates[:, np.newaxis], 0)
+    left = strength(
+        np.maximum(snapshot.block_throughput - own * rates[:, np.newaxis], 0),
+        snapshot.replicas - own,
+        snapshot.replica_floor,
+    )
     gains = np.full((len(movers), snapshot.total_blocks), -np.inf)
     for length in np.unique(ends - starts):
         same = np.flatnonzero(ends - starts == length)
@@ -247,7 +275,7 @@ def _gains(block_throughput: Floats, throughput: Floats, num_blocks: int) -> Flo
 
 def _badness(share: Floats) -> Floats:
     """Return share⁻¹²; the power by multiplication, which is much faster."""
-    inverse = 1 / np.maximum(share, _EMPTY)
+    inverse = 1 / np.maximum(share, EMPTY)
     third = inverse * inverse * inverse
     sixth = third * third
     return np.asarray(sixth * sixth)

@@ -13,7 +13,7 @@ import numpy as np
 
 from runtime.balance.capacity import capacity
 from runtime.balance.placement import best_start
-from runtime.balance.snapshot import Placed, Snapshot
+from runtime.balance.snapshot import Placed, Snapshot, strength
 from runtime.balance.worth import WORTH, Candidates, most_placements
 
 _MOST_MOVES = 64
@@ -60,13 +60,18 @@ def best_known(snapshot: Snapshot) -> Snapshot:
     """Return these servers where they would serve most, as far as is known.
 
     No placement that is returned is worse than the one given. Spans keep their lengths, servers
-    with fixed splits stay, and who loads counts as if it served.
+    with fixed splits stay, and who loads counts as if it served. Copies that are missing to the
+    replica floor count before what is served.
     """
     # The same placement from two orders is improved once.
     begins = dict.fromkeys((snapshot, *(_one_by_one(snapshot, order) for order in _ORDERS)))
     if len(snapshot.servers) > _MOST_REFINED:
-        return max(begins, key=capacity)
-    return max(map(_refined, begins), key=capacity)
+        return max(begins, key=_value)
+    return max(map(_refined, begins), key=_value)
+
+
+def _value(snapshot: Snapshot) -> tuple[int, float]:
+    return -snapshot.missing_copies, capacity(snapshot)
 
 
 def fewer_stages(snapshot: Snapshot, hop_seconds: float) -> FewerStages | None:
@@ -139,17 +144,24 @@ def _fastest_route(
 def _one_by_one(snapshot: Snapshot, order: Callable[[Placed], tuple[float, str]]) -> Snapshot:
     """Return the servers where they end if they join in an order."""
     placed = [server for server in snapshot.servers if server.fixed]
-    held = Snapshot.of(snapshot.total_blocks, placed).block_throughput
+    floor = snapshot.replica_floor
+    fixed = Snapshot.of(snapshot.total_blocks, placed)
+    held, replicas = fixed.block_throughput.copy(), fixed.replicas.copy()
     for server in sorted((s for s in snapshot.servers if not s.fixed), key=order):
-        start = best_start(held, server.num_blocks, server.throughput)
+        weak = strength(held, replicas, floor)
+        start = best_start(weak, server.num_blocks, server.throughput)
         moved = replace(server, start=start, end=start + server.num_blocks)
         held[moved.start : moved.end] += server.throughput
+        replicas[moved.start : moved.end] += 1
         placed.append(moved)
-    return Snapshot.of(snapshot.total_blocks, placed)
+    return Snapshot.of(snapshot.total_blocks, placed, floor)
 
 
 def _refined(snapshot: Snapshot) -> Snapshot:
-    """Return it after moves of one server at a time that add capacity, while there are any."""
+    """Return it after moves of one server at a time that add capacity, while there are any.
+
+    None of them takes a copy away that a block should have.
+    """
     for _ in range(_MOST_MOVES):
         moves = _all_moves(snapshot)
         if not len(moves.who):
@@ -160,7 +172,10 @@ def _refined(snapshot: Snapshot) -> Snapshot:
             break
         server = snapshot.servers[moves.who[best]]
         start = int(moves.starts[best])
-        snapshot = snapshot.with_server(replace(server, start=start, end=start + server.num_blocks))
+        better = snapshot.with_server(replace(server, start=start, end=start + server.num_blocks))
+        if better.missing_copies > snapshot.missing_copies:
+            break
+        snapshot = better
     return snapshot
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from runtime.balance.placement import Choice, best_start, joining
 from runtime.balance.seat import Seat, snapshot_of
-from runtime.balance.snapshot import Floats, Placed, Snapshot
+from runtime.balance.snapshot import Floats, Integers, Placed, Snapshot, strength
 
 
 def ticket(others: Iterable[Seat]) -> int:
@@ -36,12 +36,24 @@ class Line:
         before: the line without its last server; None: nobody asks.
         last: the server at its end, and the blocks that it takes.
         block_throughput: of all of them, decode steps per second, float64 [blocks].
+        replicas: how many of them hold each block, int64 [blocks].
     """
 
     settled: Snapshot
     before: "Line | None"
     last: Placed | None
     block_throughput: Floats
+    replicas: Integers
+
+    def start(self, num_blocks: int, throughput: float) -> int:
+        """Return the first block that a server behind this line takes.
+
+        Raises:
+            ValueError: the server takes more blocks than the model has.
+        """
+        floor = self.settled.replica_floor
+        weak = strength(self.block_throughput, self.replicas, floor)
+        return best_start(weak, num_blocks, throughput)
 
     def chosen(self, me: Seat) -> tuple[int, int]:
         """Return the blocks that a server behind this line takes.
@@ -49,7 +61,7 @@ class Line:
         Raises:
             ValueError: the server takes more blocks than the model has.
         """
-        start = best_start(self.block_throughput, me.num_blocks, me.throughput)
+        start = self.start(me.num_blocks, me.throughput)
         return start, start + me.num_blocks
 
     def choice(self, me: Seat) -> Choice:
@@ -63,20 +75,27 @@ class Line:
         while line is not None and line.last is not None:
             asking.append(line.last)
             line = line.before
-        others = Snapshot.of(self.settled.total_blocks, (*self.settled.servers, *asking))
+        settled = self.settled
+        others = Snapshot.of(
+            settled.total_blocks, (*settled.servers, *asking), settled.replica_floor
+        )
         return joining(others, Placed(me.peer_id, *self.chosen(me), me.throughput))
 
 
-def line_before(total_blocks: int, me: Seat, others: Iterable[Seat]) -> Line:
+def line_before(
+    total_blocks: int, me: Seat, others: Iterable[Seat], replica_floor: int = 1
+) -> Line:
     """Return all that a server chooses behind: those who serve, and who asked before it.
 
     Args:
         total_blocks: of the model.
         me: the server, reserving.
         others: the seats of all others.
+        replica_floor: so many copies every block should have.
     """
     others = tuple(others)
-    line = _settled(snapshot_of(total_blocks, (seat for seat in others if _is_settled(seat))))
+    settled = (seat for seat in others if _is_settled(seat))
+    line = _settled(snapshot_of(total_blocks, settled, replica_floor))
     place = me.place
     queue = [(seat.place, seat) for seat in others if not _is_settled(seat)]
     # Places differ, so that seats are never compared.
@@ -89,7 +108,7 @@ def line_before(total_blocks: int, me: Seat, others: Iterable[Seat]) -> Line:
 
 @functools.lru_cache(maxsize=16)
 def _settled(snapshot: Snapshot) -> Line:
-    return Line(snapshot, None, None, snapshot.block_throughput)
+    return Line(snapshot, None, None, snapshot.block_throughput, snapshot.replicas)
 
 
 # Who looks again, or looks beside others in one simulation, foresees most of the same choices.
@@ -103,11 +122,12 @@ def _behind(
 ) -> Line:
     """Return a line with a server more; what it takes is known, or foreseen where it is None."""
     if span is None:
-        start = best_start(line.block_throughput, num_blocks, throughput)
+        start = line.start(num_blocks, throughput)
         span = (start, start + num_blocks)
-    held = line.block_throughput.copy()
+    held, replicas = line.block_throughput.copy(), line.replicas.copy()
     held[span[0] : span[1]] += throughput
-    return Line(line.settled, line, Placed(peer_id, *span, throughput), held)
+    replicas[span[0] : span[1]] += 1
+    return Line(line.settled, line, Placed(peer_id, *span, throughput), held, replicas)
 
 
 def _is_settled(seat: Seat) -> bool:

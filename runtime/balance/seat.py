@@ -76,9 +76,10 @@ class Seat:
         )
 
 
-def snapshot_of(total_blocks: int, seats: Iterable[Seat]) -> Snapshot:
+def snapshot_of(total_blocks: int, seats: Iterable[Seat], replica_floor: int = 1) -> Snapshot:
     """Return the swarm as it will be once everybody who has chosen blocks serves them."""
-    return Snapshot.of(total_blocks, (seat.placed for seat in seats if seat.phase != "reserving"))
+    placed = (seat.placed for seat in seats if seat.phase != "reserving")
+    return Snapshot.of(total_blocks, placed, replica_floor)
 
 
 def has_gap(total_blocks: int, seats: Iterable[Seat]) -> bool:

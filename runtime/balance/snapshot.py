@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
+EMPTY = 1e-3
+"""A block that nobody holds counts as one with this share of the mean throughput."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +49,22 @@ class Snapshot:
 
     The order makes sums of floats, and with them decisions, the same on every server that sees the
     same records.
+
+    Attributes:
+        total_blocks: of the model.
+        servers: who serves, or is about to.
+        replica_floor: so many copies every block should have, whatever they serve; 1 or more.
     """
 
     total_blocks: int
     servers: tuple[Placed, ...]
+    replica_floor: int = 1
 
     @classmethod
-    def of(cls, total_blocks: int, servers: Iterable[Placed]) -> "Snapshot":
+    def of(cls, total_blocks: int, servers: Iterable[Placed], replica_floor: int = 1) -> "Snapshot":
         """Return the snapshot of these servers."""
-        return cls(total_blocks, tuple(sorted(servers, key=lambda server: server.peer_id)))
+        ordered = tuple(sorted(servers, key=lambda server: server.peer_id))
+        return cls(total_blocks, ordered, replica_floor)
 
     def without(self, peer_id: str) -> "Snapshot":
         """Return it as if a server were not there."""
@@ -67,7 +76,8 @@ class Snapshot:
 
     def with_server(self, server: Placed) -> "Snapshot":
         """Return it with a server added, or in the place of its older self."""
-        return Snapshot.of(self.total_blocks, (*self.without(server.peer_id).servers, server))
+        servers = (*self.without(server.peer_id).servers, server)
+        return Snapshot.of(self.total_blocks, servers, self.replica_floor)
 
     @cached_property
     def starts(self) -> Integers:
@@ -107,6 +117,36 @@ class Snapshot:
         return np.cumsum(steps)[:-1]
 
     @property
+    def strength(self) -> Floats:
+        """The block throughput as placement counts it; see `strength`."""
+        return strength(self.block_throughput, self.replicas, self.replica_floor)
+
+    @property
+    def missing_copies(self) -> int:
+        """How many copies more all blocks together should have."""
+        return int(np.maximum(self.replica_floor - self.replicas, 0).sum())
+
+    @property
     def holes(self) -> tuple[int, ...]:
         """The blocks that nobody holds."""
         return tuple(int(block) for block in np.flatnonzero(self.replicas == 0))
+
+
+def strength(block_throughput: Floats, replicas: Integers, replica_floor: int) -> Floats:
+    """Return throughputs in which every block with too few copies is weaker than any with enough.
+
+    Of those with too few one is the weaker the more copies it lacks, however fast they are; one
+    that nobody has is the weakest.
+
+    Args:
+        block_throughput: decode steps per second, float64 [..., blocks].
+        replicas: who holds each, int64 [..., blocks].
+        replica_floor: so many should.
+    """
+    if replica_floor <= 1:
+        return block_throughput
+    lacking = np.clip(replica_floor - replicas, 0, replica_floor)
+    held = np.where(replicas > 0, block_throughput, np.inf)
+    smallest = held.min(-1, keepdims=True, initial=np.inf)
+    weak = np.where(replicas > 0, smallest * EMPTY ** (lacking / replica_floor), 0.0)
+    return np.asarray(np.where(lacking > 0, weak, block_throughput))

@@ -96,6 +96,13 @@ class Balancing(Frozen):
         default=None,
         description="balanced mode: how many blocks a server takes; auto: what its memory holds",
     )
+    replica_floor: int = Field(
+        default=1,
+        ge=1,
+        le=8,
+        description="balanced mode: so many copies every block gets before speed counts, where "
+        "servers suffice; the same for all servers of a swarm",
+    )
     balance_quality: float = Field(
         default=0.75, ge=0, description="balanced mode: rebalance below this share of the optimum"
     )

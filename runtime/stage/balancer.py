@@ -83,6 +83,7 @@ class Balancer:
         """
         manner = Manner(
             total_blocks=total_blocks,
+            replica_floor=config.replica_floor,
             balance_quality=config.balance_quality,
             mean_balance_check_period=config.mean_balance_check_period,
             renew_seconds=config.announce_period_seconds,

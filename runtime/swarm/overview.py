@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from runtime.balance.capacity import capacity
 from runtime.balance.planner import best_known, fewer_stages
@@ -34,6 +34,7 @@ class Known:
         kv_bytes: what these may take for keys and values, by peer id.
         observed: decode steps per second that it reckons with, for servers that its sessions have
             seen, by peer id.
+        replica_floor: so many copies every block should have.
         remarks: on records that do not count, or not as they say it.
         events: what happened lately, the latest last.
     """
@@ -44,6 +45,7 @@ class Known:
     sessions: Mapping[str, int] = field(default_factory=dict)
     kv_bytes: Mapping[str, int] = field(default_factory=dict)
     observed: Mapping[str, float] = field(default_factory=dict)
+    replica_floor: int = 1
     remarks: tuple[Remark, ...] = ()
     events: tuple[Event, ...] = ()
 
@@ -69,7 +71,7 @@ def overview(known: Known) -> SwarmReport:
         replicas=copies,
         missing=missing,
         single_copies=tuple(intervals(single)),
-        capacity=worth(servers, own.total_blocks),
+        capacity=worth(servers, own.total_blocks, known.replica_floor),
         advice=_advice(servers, own.total_blocks),
         servers=tuple(_server(server, known) for server in shown[:MOST_SERVERS]),
         left_out=max(0, len(shown) - MOST_SERVERS),
@@ -83,11 +85,12 @@ def serving_us(servers: tuple[ServerInfo, ...], own: ServerInfo) -> tuple[Server
     return (own, *(server for server in _others(servers, own) if server.stage > 0))
 
 
-def worth(servers: tuple[ServerInfo, ...], total_blocks: int) -> Capacity:
+def worth(servers: tuple[ServerInfo, ...], total_blocks: int, replica_floor: int = 1) -> Capacity:
     """Return what a placement is worth, and what the same servers could reach."""
     now = _placements(servers, total_blocks, settled=False)
     reached = _capacity(now)
-    best = max(reached, _capacity(_best_known(_placements(servers, total_blocks, settled=True))))
+    then = replace(_placements(servers, total_blocks, settled=True), replica_floor=replica_floor)
+    best = max(reached, _capacity(_best_known(then)))
     return Capacity(now=reached, best_known=best, quality=reached / best if best > 0 else 1.0)
 
 

@@ -164,3 +164,40 @@ def test_who_rests_holds_nobody_up_and_moves_where_blocks_are_missing() -> None:
     closing = best_move(Snapshot.of(8, tired))
     assert closing is not None
     assert closing.closes == 4
+
+
+def test_with_a_floor_of_two_every_block_has_two_copies_before_speed_counts() -> None:
+    snapshot = {floor: Snapshot.of(8, [], floor) for floor in (1, 2)}
+    for name, throughput in (("quick", 100.0), ("a", 1.0), ("b", 1.0), ("c", 1.0)):
+        for floor, swarm in snapshot.items():
+            choice = choose_best_blocks(swarm, name, 4, throughput)
+            placed = Placed(name, choice.start, choice.end, throughput)
+            snapshot[floor] = swarm.with_server(placed)
+    assert snapshot[1].replicas.tolist() == [1] * 4 + [3] * 4
+    assert snapshot[2].replicas.tolist() == [2] * 8
+
+
+def test_who_can_be_spared_brings_copies_up_to_the_floor() -> None:
+    servers = [Placed("a", 0, 8, 9), *(Placed(name, 0, 4, 1) for name in "bc")]
+    move = best_move(Snapshot.of(8, servers, 2))
+    assert move is not None
+    assert (move.peer_id, move.start, move.closes, move.copies, move.mends) == ("c", 4, 0, 4, True)
+    assert move.reason == "4 copies are missing to replica_floor"
+
+
+@given(snapshots(some_load=True), st.integers(1, 3))
+def test_no_move_takes_a_copy_away_that_a_block_should_have(snapshot: Snapshot, floor: int) -> None:
+    swarm = replace(snapshot, replica_floor=floor)
+    move = best_move(swarm)
+    if move is None:
+        return
+    (server,) = (each for each in swarm.servers if each.peer_id == move.peer_id)
+    moved = swarm.with_server(Placed(server.peer_id, move.start, move.end, server.throughput))
+    assert move.copies == swarm.missing_copies - moved.missing_copies
+    assert move.closes > 0 or move.copies >= 0
+
+
+@given(snapshots())
+def test_a_floor_of_one_is_the_absence_of_gaps(snapshot: Snapshot) -> None:
+    assert snapshot.missing_copies == len(snapshot.holes)
+    assert (snapshot.strength == snapshot.block_throughput).all()

@@ -81,3 +81,12 @@ def test_fewer_stages_are_no_faster_where_all_the_fast_ones_are_needed() -> None
     assert fewer_stages(even, hop_seconds=0) is None
     assert fewer_stages(Snapshot.of(8, [Placed("a", 0, 8, 1)]), hop_seconds=1) is None
     assert fewer_stages(Snapshot.of(8, [Placed("a", 0, 4, 1)]), hop_seconds=1) is None
+
+
+def test_copies_that_are_missing_count_before_what_is_served() -> None:
+    quick, slow = Placed("a", 0, 4, 100), [Placed(name, 0, 4, 1) for name in "bcd"]
+    free = best_known(Snapshot.of(8, [quick, *slow]))
+    assert sorted(free.replicas) == [1] * 4 + [3] * 4
+    bound = best_known(Snapshot.of(8, [quick, *slow], 2))
+    assert set(bound.replicas) == {2}
+    assert capacity(bound) < capacity(free)
