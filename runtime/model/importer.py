@@ -10,7 +10,6 @@ from typing import Final, NamedTuple
 import torch
 import transformers
 from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoTokenizer, GenerationConfig, PreTrainedModel
 
@@ -37,6 +36,7 @@ from runtime.model.manifest import (
 from runtime.model.sample import sample_gguf
 from runtime.model.skeleton import empty_model, file_of, max_length
 from runtime.model.source import Reader, Source, fingerprint, some
+from runtime.model.tensor_file import write_tensors
 
 Report = Callable[[str, int, int], None]
 """Called after each file of tensors with its name, the bytes done and the bytes in all."""
@@ -200,11 +200,8 @@ def _write_tensors(
 ) -> None:
     done, total = 0, sum(map(_bytes, files.values()))
     for name, shapes in files.items():
-        save_file(
-            {key: _read(key, readers[key], wanted) for key, wanted in shapes.items()},
-            directory / name,
-            metadata={"format": "pt"},  # transformers reads no file without it
-        )
+        tensors = {key: _read(key, readers[key], wanted) for key, wanted in shapes.items()}
+        write_tensors(directory / name, tensors)
         done += _bytes(shapes)
         report(name, done, total)
 

@@ -15,6 +15,7 @@ from runtime.errors import ModelError
 from runtime.model.architecture import architecture
 from runtime.model.manifest import EMBEDDINGS, HEAD, Manifest, block_file
 from runtime.model.skeleton import empty_model, read_config, span_config
+from runtime.model.tensor_file import is_aligned
 from runtime.spec.base import Span
 
 
@@ -98,7 +99,8 @@ def load_span(
     """Return the span's modules with their weights on `device`.
 
     On a CPU and without a change of `dtype` the weights stay in the page cache: they are mapped,
-    not copied. Otherwise one file at a time is converted.
+    not copied, if their file is aligned (`runtime.model.tensor_file`). Otherwise one file at a time
+    is converted.
 
     Raises:
         ModelError: the directory does not hold what its manifest says.
@@ -152,11 +154,16 @@ def load_span(
 def _read(path: Path, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:
-            return {name: file.get_tensor(name).to(dtype) for name in file.keys()}  # noqa: SIM118  safe_open is no mapping
+            return {name: _aligned(file.get_tensor(name).to(dtype)) for name in file.keys()}  # noqa: SIM118  safe_open is no mapping
     except (OSError, SafetensorError) as error:
         raise ModelError(
             f"{path} cannot be read: {error}", f"stagefleet model verify {path.parent} finds why"
         ) from None
+
+
+def _aligned(tensor: Tensor) -> Tensor:
+    """Return a tensor where every kernel reads it alike: itself, mostly, or a copy."""
+    return tensor if is_aligned(tensor) else tensor.clone()
 
 
 def _fill(module: nn.Module, prefix: str, tensors: Mapping[str, Tensor]) -> None:

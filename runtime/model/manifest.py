@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 from runtime.errors import ModelError
 from runtime.spec.base import Frozen, Span, words
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 MANIFEST: Final = "stagefleet.json"
 CONFIG: Final = "config.json"
 INDEX: Final = "model.safetensors.index.json"
