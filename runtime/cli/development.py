@@ -15,7 +15,7 @@ Arguments = Annotated[
 
 def run_tests(arguments: Arguments = None) -> None:
     """Run every test and every style check; arguments go to pytest, such as -k spec."""
-    _become(["-m", "pytest", *(arguments or [])])
+    _become(["-m", "pytest", *arguments] if arguments else ["-m", "tests"])
 
 
 def run_benchmark(arguments: Arguments = None) -> None:
