@@ -200,8 +200,11 @@ def _write_tensors(
 ) -> None:
     done, total = 0, sum(map(_bytes, files.values()))
     for name, shapes in files.items():
-        tensors = {key: _read(key, readers[key], wanted) for key, wanted in shapes.items()}
-        write_tensors(directory / name, tensors)
+        # No name holds the tensors of one file while those of the next are read.
+        write_tensors(
+            directory / name,
+            {key: _read(key, readers[key], wanted) for key, wanted in shapes.items()},
+        )
         done += _bytes(shapes)
         report(name, done, total)
 
