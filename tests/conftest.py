@@ -1,6 +1,7 @@
 """Fixtures that several test packages share."""
 
 import asyncio
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -59,3 +60,9 @@ def sample_model() -> Path:
     from tests.support import models  # loads torch, which most tests do not need
 
     return models.sample_model()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _state(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Let what commands remember of their runs be this run's own."""
+    os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))

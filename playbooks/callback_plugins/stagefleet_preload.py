@@ -6,6 +6,7 @@ second for one host, several for a fleet. It is a callback only because those ar
 
 from ansible.plugins.callback import CallbackBase
 
+import runtime.checks.doctor.run
 import runtime.spec.plan
 import runtime.spec.units
 import runtime.swarm.authority  # noqa: F401 - loaded for its own sake, like those above

@@ -96,6 +96,42 @@ def fleet_ports_report(hostvars: Mapping[str, Mapping[str, Any]]) -> dict[str, A
     return outcome(_fleet(hostvars), _connections(hostvars), facts)
 
 
+def fleet_questions(
+    hostvars: Mapping[str, Mapping[str, Any]],
+    plans: Mapping[str, Any],
+    moment: str,
+    hosts: list[str],
+) -> dict[str, Any]:
+    """Return the doctor's program, and what each of these hosts is asked."""
+    from runtime.checks.doctor.run import requests
+
+    found = {str(name): _host_plan(plan) for name, plan in plans.items()}
+    return requests(_fleet(hostvars), found, str(moment), tuple(map(str, hosts)))
+
+
+def fleet_report(
+    hostvars: Mapping[str, Mapping[str, Any]],
+    plans: Mapping[str, Any],
+    moment: str,
+    hosts: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the doctor's report on these hosts, by what they have said."""
+    import time
+
+    from runtime.checks.doctor.run import outcome
+
+    said = {
+        str(name): _plain(hostvars[name]["doctor_seen"])
+        for name in hosts
+        if "doctor_seen" in hostvars[name]
+    }
+    dialled = moment == "now" and any("stagefleet_dialled" in hostvars[name] for name in hosts)
+    ports = fleet_ports_report(hostvars)["report"] if dialled else None
+    asked = {str(name): _host_plan(plans[name]) for name in hosts}
+    report = outcome(_fleet(hostvars), asked, said, ports, str(moment), time.time())
+    return report.model_dump(mode="json")
+
+
 def fleet_firewall(plan: Mapping[str, Any], seen: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is to be done about a host's firewall, by what the host has answered."""
     from runtime.spec.firewall import decide
@@ -196,6 +232,8 @@ class FilterModule:
             "fleet_supervisor": fleet_supervisor,
             "fleet_probes": fleet_probes,
             "fleet_ports_report": fleet_ports_report,
+            "fleet_questions": fleet_questions,
+            "fleet_report": fleet_report,
             "fleet_firewall": fleet_firewall,
             "fleet_no_firewall": fleet_no_firewall,
             "at_home": at_home,

@@ -13,6 +13,7 @@ from runtime.cli import (
     demo,
     deploy,
     development,
+    doctor,
     generate,
     identity,
     model,
@@ -39,6 +40,7 @@ app.command()(deploy.service)
 app.command()(deploy.firewall)
 app.command()(deploy.destroy)
 app.command()(ports.check_ports)
+app.command()(doctor.doctor)
 app.command()(balance.simulate_balance)
 app.command()(generate.generate)
 app.command()(generate.chat)

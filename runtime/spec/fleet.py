@@ -15,6 +15,7 @@ from runtime.spec.access import Access, access_problems
 from runtime.spec.balance import balance_problems, num_blocks_of, servers_of
 from runtime.spec.base import Cidr, Frozen, Name, Span
 from runtime.spec.clouds import AzureCloud, Cloud, Instance
+from runtime.spec.doctor import Doctor
 from runtime.spec.host import BALANCED, Host, HostServer, HostStage
 from runtime.spec.instances import instance_problems, merged
 from runtime.spec.server import Stage
@@ -122,6 +123,7 @@ class Site(Frozen):
         default={}, description="the clouds that hosts are in, by a name of your own"
     )
     firewall: Firewall = Field(default=Firewall(), description="the hosts' own firewalls")
+    doctor: Doctor = Field(default=Doctor(), description="what the doctor looks for besides")
 
     @model_validator(mode="after")
     def _services_reach_their_files(self) -> Self:

@@ -4,6 +4,7 @@ Every test takes the fleet as the one before it may have left it, and leaves it 
 """
 
 import contextlib
+import json
 import re
 import socket
 import subprocess
@@ -17,6 +18,7 @@ import psutil
 import pytest
 import yaml
 
+from runtime.cli.project import ROOT
 from runtime.gateway.remote import health
 from runtime.spec.services import LOOPBACK
 from tests.support.models import BLOCKS, import_tiny
@@ -152,6 +154,51 @@ def test_the_second_run_changes_nothing(site: Site) -> None:
     assert (site.states(), site.files()) == before
 
 
+def doctor(site: Site, *arguments: str) -> tuple[int, dict[tuple[str, str], Any], Any]:
+    """Return how the doctor ends, its findings by check and subject, and its whole report."""
+    site.write()
+    done = subprocess.run(
+        [sys.executable, "-m", "runtime", "doctor", "-i", site.inventory, "--json", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.stdout, done.stderr
+    report = json.loads(done.stdout)
+    return (
+        done.returncode,
+        {(each["check"], each["about"]): each for each in report["findings"]},
+        report,
+    )
+
+
+def test_the_doctor_finds_a_deployed_pipeline_well(site: Site) -> None:
+    _, found, report = doctor(site)
+    bad = [each for each in report["findings"] if each["verdict"] == "fail"]
+    assert not bad
+    assert "over 2 stages" in found["pipeline.token", ""]["evidence"]
+    assert "2 servers, every block is served" in found["swarm.view", ""]["evidence"]
+    assert found["service.running", "stage-1"]["verdict"] == "ok"
+    assert "held by" in found["ports.free", f"{site.ports[4]}/tcp"]["evidence"]
+    assert found["clock.offset", ""]["verdict"] == "ok"
+
+
+def test_the_doctor_says_what_changed_since_its_last_run(site: Site) -> None:
+    doctor(site)
+    site.succeed("service", "-e", "service_verb=stop", "-e", "service_stage=1")
+    code, found, report = doctor(site)
+    site.succeed("service", "-e", "service_verb=start", "-e", "service_stage=1")
+    assert code == 2
+    assert found["service.running", "stage-1"]["verdict"] == "fail"
+    assert "./fleet service start" in found["service.running", "stage-1"]["remedy"]
+    assert found["pipeline.token", ""]["verdict"] == "fail"
+    assert ("service.running", "stage-1", "ok", "fail") in {
+        (each["check"], each["about"], each["before"], each["now"]) for each in report["changes"]
+    }
+
+
 def test_a_changed_setting_restarts_what_it_concerns_and_nothing_else(site: Site) -> None:
     before = site.states()
     site.ports[0] = _free_port()  # the gateway belongs to stage 0 alone
@@ -193,9 +240,15 @@ def test_a_service_that_never_becomes_healthy_shows_its_log(site: Site) -> None:
     with socket.create_server((LOOPBACK, 0)) as taken:
         used, site.ports[4] = site.ports[4], taken.getsockname()[1]
         try:
-            run = site.play("site", "-e", "health_timeout_seconds=20")
+            refused = site.play("site")
+            run = site.play(
+                "site", "-e", "health_timeout_seconds=20", "-e", "preflight_ignore=true"
+            )
         finally:
             site.ports[4] = used
+    assert refused.code != 0
+    assert re.search(r"port \d+ \(rpc of stage 1\) is taken by", refused.output), refused.output
+    assert changed(refused) == 0
     assert run.code != 0
     assert f"{UNIT.format(1)} did not become healthy" in run.output
     assert re.search(r"port \d+ \(rpc\) is taken by", run.output), run.output

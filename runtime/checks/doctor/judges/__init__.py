@@ -1,0 +1,1 @@
+"""Judges: what was seen of a host in, findings out. Pure."""
