@@ -29,6 +29,7 @@ _LAB: Final = (
     "deployment",
     "operation",
     "faults",
+    "doctor",
     "firewall",
     "balanced",
     "removal",

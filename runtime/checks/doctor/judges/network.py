@@ -18,6 +18,7 @@ from runtime.checks.doctor.seen import Card, Path, Socket
 from runtime.checks.ports_report import Row
 from runtime.checks.ports_report import Verdict as PortVerdict
 from runtime.spec.links import link
+from runtime.spec.services import SSH
 
 
 def cards(context: Context) -> Iterator[Finding]:
@@ -146,6 +147,14 @@ def _named(socket: Socket) -> str:
     return f"{shown}{socket.process or 'a process that this account may not see'}"
 
 
+def _is_another_way_in(row: Row) -> bool:
+    """Return whether all that is wrong is that SSH is closed: the doctor itself got in."""
+    strangers = (each for each in row.tries if not each.probe.expected)
+    return row.purpose == SSH.name and all(
+        each.verdict is not PortVerdict.MISMATCH for each in strangers
+    )
+
+
 def reach(context: Context, rows: Iterable[Row] | None) -> Iterator[Finding]:
     """Judge the ports by what has been dialled; None: nothing was."""
     if rows is None:
@@ -159,7 +168,11 @@ def reach(context: Context, rows: Iterable[Row] | None) -> Iterator[Finding]:
         if row.verdict is PortVerdict.OK:
             yield context.ok(REACH, evidence, about)
         else:
-            bad = row.verdict is PortVerdict.MISMATCH and context.is_installed
+            bad = (
+                row.verdict is PortVerdict.MISMATCH
+                and context.is_installed
+                and not _is_another_way_in(row)
+            )
             yield Finding(
                 check=REACH.id,
                 host=context.host,
