@@ -20,6 +20,7 @@ from runtime.checks.probe import sockets
 _IP_MTU_DISCOVER, _IP_PMTUDISC_PROBE, _IP_MTU = 10, 3, 14
 _ECHO_REQUEST, _ECHO_REPLY = 8, 0
 _HEADERS = 28  # of IPv4 and ICMP
+_LARGEST = 65535  # that IPv4 can say
 _SMALL = 84  # what everything carries: ping's own default
 _WAIT_SECONDS = 1.0
 _TRIES = 2
@@ -68,17 +69,21 @@ def paths(asked: Iterable[Mapping[str, str]]) -> dict[str, dict[str, Any]]:
     if not ways:
         return {}
     with ThreadPoolExecutor(min(len(ways), 32)) as pool:
-        found = pool.map(lambda way: _path(way["address"]), ways)
+        links = {address: name for name, address in _addresses()}
+        found = pool.map(lambda way: _path(way["address"], links), ways)
         return {way["id"]: each for way, each in zip(ways, found, strict=True)}
 
 
-def _path(address: str) -> dict[str, Any]:
+def _path(address: str, links: Mapping[str, str]) -> dict[str, Any]:
     seen: dict[str, Any] = {"link": 0, "largest": 0, "problem": "", "milliseconds": None}
     try:
         target = str(socket.getaddrinfo(address, None, socket.AF_INET)[0][4][0])
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
             asking.connect((target, 9))
-            seen["link"] = asking.getsockopt(socket.IPPROTO_IP, _IP_MTU)
+            # Not what the kernel has learned of the way, which is the question.
+            card = Path("/sys/class/net", links.get(asking.getsockname()[0], "?"), "mtu")
+            carries = int(_text(card) or asking.getsockopt(socket.IPPROTO_IP, _IP_MTU))
+            seen["link"] = min(carries, _LARGEST)
         with _echo_socket() as opened:
             opened.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_PROBE)
             opened.connect((target, 0))
@@ -141,6 +146,11 @@ def _comes_back(opened: socket.socket, size: int) -> float | None:
                 answer = opened.recv(65535)
             except TimeoutError:
                 break
+            except OSError as error:
+                # A hop that says that it is too large.
+                if error.errno == errno.EMSGSIZE:
+                    return None
+                raise
             body = answer[(answer[0] & 15) * 4 :] if raw else answer
             if body[0] == _ECHO_REPLY and body[8:16] == mark:
                 return (time.monotonic() - start) * 1000
