@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from runtime.checks.doctor.finding import EXIT_CODES, Verdict
+from runtime.cli.doctor import examined, show
 from runtime.cli.options import DEFAULT_INVENTORY, InventoryPath
 from runtime.cli.output import messages, print_json, results
 from runtime.cli.project import run_playbook
@@ -38,10 +40,30 @@ def deploy(
     inventory: InventoryPath = DEFAULT_INVENTORY,
     check: Check = False,
     allow_public: AllowPublic = False,
+    ignore_preflight: Annotated[
+        bool,
+        typer.Option("--ignore-preflight", help="Begin even where the preflight finds failures."),
+    ] = False,
+    examine: Annotated[
+        bool,
+        typer.Option(
+            "--examine/--no-examine",
+            help="Afterwards, do what ./fleet doctor does; never with --check or --limit.",
+        ),
+    ] = True,
     limit: Limit = None,
 ) -> None:
-    """Bring every host to what the inventory says: playbooks/site.yml."""
-    run_playbook("site", inventory, _changing(check, allow_public) + _limited(limit))
+    """Bring every host to what the inventory says: playbooks/site.yml.
+
+    It looks at the hosts first, and refuses to begin where something fails.
+    """
+    ignoring = ["-e", "preflight_ignore=true"] if ignore_preflight else []
+    run_playbook("site", inventory, _changing(check, allow_public) + ignoring + _limited(limit))
+    if examine and not check and limit is None:
+        report = examined(inventory)
+        show(report)
+        # That it could be better is no failure of the deployment.
+        raise typer.Exit(EXIT_CODES[report.verdict] if report.verdict is Verdict.FAIL else 0)
 
 
 def firewall(

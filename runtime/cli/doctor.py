@@ -37,7 +37,7 @@ def doctor(
     It changes nothing. Every finding has its evidence, and a remedy where one is needed.
     """
     try:
-        report = _report(inventory)
+        report = examined(inventory)
     except StagefleetError as error:
         messages.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         raise typer.Exit(EXIT_CODES[Verdict.FAIL]) from None
@@ -46,12 +46,12 @@ def doctor(
     if json:
         print_json(report)
     else:
-        _show(report, everything=everything)
+        show(report, everything=everything)
     raise typer.Exit(EXIT_CODES[report.verdict])
 
 
-def _report(inventory: Path) -> Report:
-    """Return what the playbook has found.
+def examined(inventory: Path) -> Report:
+    """Return what playbooks/doctor.yml has found.
 
     Raises:
         StagefleetError: it found nothing at all.
@@ -75,7 +75,8 @@ def _about(report: Report, hosts: list[str]) -> Report:
     )
 
 
-def _show(report: Report, *, everything: bool) -> None:
+def show(report: Report, *, everything: bool = False) -> None:
+    """Print a report: what is wrong, the counts, and what changed."""
     table = Table()
     for column in ("", "host", "check", "about", "evidence"):
         table.add_column(column)

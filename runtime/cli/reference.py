@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from runtime.checks.doctor import catalogue as checks
+from runtime.checks.doctor.finding import Report
 from runtime.cli.output import messages
 from runtime.cli.project import ROOT
 from runtime.cli.schema import DIALECT, Kind, schema_of
@@ -46,6 +48,10 @@ def pages() -> dict[Path, str]:
     found[_REFERENCE / "swarm.schema.json"] = json.dumps({"$schema": DIALECT, **report}, indent=2)
     found[_REFERENCE / "swarm.schema.json"] += "\n"
     found[_REFERENCE / "ports.md"] = "\n".join(_ports()) + "\n"
+    found[_REFERENCE / "checks.md"] = "\n".join(_checks()) + "\n"
+    doctor = Report.model_json_schema(mode="serialization")
+    text = json.dumps({"$schema": DIALECT, **doctor}, indent=2)
+    found[_REFERENCE / "doctor.schema.json"] = f"{text}\n"
     found[_REFERENCE / "inventory.md"] = "\n".join(_inventory()) + "\n"
     return found
 
@@ -64,6 +70,20 @@ def _ports() -> Iterator[str]:
         for where, port in _places(service):
             row = (service.name, f"{port}/{service.protocol}", where, service.reached_from)
             yield f"| {' | '.join(row)} |"
+
+
+def _checks() -> Iterator[str]:
+    yield from ("# The doctor's checks", "", _MADE, "")
+    yield "What `./fleet doctor` looks at, and when a finding warns or fails; every other"
+    yield "one is `ok`, or `skipped` with the reason. Those marked *before* are made ahead of every"
+    yield "deployment too ([how](../how-to/examine-a-fleet.md))."
+    yield from ("", "| check | before | looks at | warns | fails |", "|---|---|---|---|---|")
+    for check in checks.CATALOGUE:
+        row = (
+            *(f"`{check.id}`", "yes" if check.before else "", check.looks_at),
+            *(check.warns, check.fails),
+        )
+        yield f"| {' | '.join(row)} |"
 
 
 def _places(service: Service) -> Iterator[tuple[str, int]]:

@@ -30,7 +30,7 @@ def well(fleet: Fleet, host: str) -> dict[str, Any]:
     """Return what a host says on which everything is as it should be."""
     plan = plans(fleet, {})[host]
     address = fleet.hosts[host].addresses[0]
-    room = {"read_only": False, "total": 500 * GIB, "free": 400 * GIB}
+    room: dict[str, Any] = {"read_only": False, "total": 500 * GIB, "free": 400 * GIB}
     room |= {"mount": "/", "kind": "ext4", "files": 10**7, "files_free": 9 * 10**6}
     return {
         "asked": NOW,

@@ -23,6 +23,7 @@ _HEADERS = 28  # of IPv4 and ICMP
 _LARGEST = 65535  # that IPv4 can say
 _SMALL = 84  # what everything carries: ping's own default
 _WAIT_SECONDS = 1.0
+_LEAST_WAIT_SECONDS = 0.2
 _TRIES = 2
 _MOST_PARENTS = 8
 # What networks and tunnels have: looked for first, so that few packets say it.
@@ -87,10 +88,13 @@ def _path(address: str, links: Mapping[str, str]) -> dict[str, Any]:
         with _echo_socket() as opened:
             opened.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_PROBE)
             opened.connect((target, 0))
-            seen["milliseconds"] = _comes_back(opened, _SMALL)
-            if seen["milliseconds"] is None:
+            taken = _comes_back(opened, _SMALL, _WAIT_SECONDS)
+            if taken is None:
                 return seen | {"problem": "it answers no ping"}
-            seen["largest"] = _largest(opened, seen["link"])
+            seen["milliseconds"] = taken * 1000
+            # What is lost is noticed soon where answers come soon.
+            wait = min(_WAIT_SECONDS, max(_LEAST_WAIT_SECONDS, 20 * taken))
+            seen["largest"] = _largest(opened, seen["link"], wait)
     except PermissionError:
         seen["problem"] = "this account may send no ping"
     except OSError as error:
@@ -98,20 +102,20 @@ def _path(address: str, links: Mapping[str, str]) -> dict[str, Any]:
     return seen
 
 
-def _largest(opened: socket.socket, link: int) -> int:
+def _largest(opened: socket.socket, link: int, wait: float) -> int:
     """Return the size of the largest packet that comes back, no larger than the first link's."""
-    if _comes_back(opened, link) is not None:
+    if _comes_back(opened, link, wait) is not None:
         return link
     low, high = _SMALL, link
     for size in _USUAL:
         if low < size < high:
-            if _comes_back(opened, size) is None:
+            if _comes_back(opened, size, wait) is None:
                 high = size
                 break
             low = size
     while high - low > 1:
         middle = (low + high) // 2
-        if _comes_back(opened, middle) is None:
+        if _comes_back(opened, middle, wait) is None:
             high = middle
         else:
             low = middle
@@ -126,8 +130,8 @@ def _echo_socket() -> socket.socket:
         return socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
 
 
-def _comes_back(opened: socket.socket, size: int) -> float | None:
-    """Return the milliseconds until an unfragmented packet of this size is answered, or None."""
+def _comes_back(opened: socket.socket, size: int, wait: float) -> float | None:
+    """Return the seconds until an unfragmented packet of this size is answered, or None."""
     # The first kind of socket sets an identifier of its own.
     raw = opened.type == socket.SOCK_RAW
     for number in range(1, _TRIES + 1):
@@ -140,7 +144,7 @@ def _comes_back(opened: socket.socket, size: int) -> float | None:
             if error.errno == errno.EMSGSIZE:
                 return None
             raise
-        while (left := start + _WAIT_SECONDS - time.monotonic()) > 0:
+        while (left := start + wait - time.monotonic()) > 0:
             opened.settimeout(left)
             try:
                 answer = opened.recv(65535)
@@ -153,7 +157,7 @@ def _comes_back(opened: socket.socket, size: int) -> float | None:
                 raise
             body = answer[(answer[0] & 15) * 4 :] if raw else answer
             if body[0] == _ECHO_REPLY and body[8:16] == mark:
-                return (time.monotonic() - start) * 1000
+                return time.monotonic() - start
     return None
 
 
