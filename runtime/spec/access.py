@@ -20,9 +20,12 @@ _PRIVATE: Final = tuple(
 )
 
 OPENABLE: Final = tuple(
-    service for service in CATALOGUE if service.reached_from is not Peers.SAME_HOST
+    service
+    for service in CATALOGUE
+    if service.reached_from not in (Peers.SAME_HOST, Peers.MONITORING)
 )
-"""The services that can be opened to a network: the others listen on loopback only."""
+"""The services that can be opened to a network: the others listen on loopback only, or say
+themselves who takes metrics."""
 
 
 class Access(Frozen):
@@ -86,6 +89,8 @@ def access_problems(
 
 
 def _unknown(name: str, names: Collection[str]) -> str:
+    if name in {each.name for each in CATALOGUE if each.reached_from is Peers.MONITORING}:
+        return f"who takes metrics from {name} is said in fleet.monitoring"
     if name in {service.name for service in CATALOGUE}:
         return f"{name} listens on loopback only; people reach it through SSH (see ./fleet chat)"
     return f"there is no such service; choose one of {', '.join(names)}"

@@ -18,6 +18,12 @@ from runtime.spec.clouds import AzureCloud, Cloud, Instance
 from runtime.spec.doctor import Doctor
 from runtime.spec.host import BALANCED, Host, HostServer, HostStage
 from runtime.spec.instances import instance_problems, merged
+from runtime.spec.monitoring import (
+    Monitoring,
+    exporter_port,
+    exporters,
+    monitoring_problems,
+)
 from runtime.spec.server import Stage
 from runtime.spec.services import DHT, GATEWAY, RPC, SSH, stage_port
 from runtime.spec.stage import (
@@ -123,6 +129,9 @@ class Site(Frozen):
         default={}, description="the clouds that hosts are in, by a name of your own"
     )
     firewall: Firewall = Field(default=Firewall(), description="the hosts' own firewalls")
+    monitoring: Monitoring | None = Field(
+        default=None, description="exporters on every host, and who takes their metrics"
+    )
     doctor: Doctor = Field(default=Doctor(), description="what the doctor looks for besides")
 
     @model_validator(mode="after")
@@ -213,6 +222,7 @@ class Fleet(Site):
             *_network_problems(self),
             *_cloud_problems(self),
             *_firewall_problems(self),
+            *monitoring_problems(self.monitoring, self.hosts, self.install.scope),
             *_port_problems(self),
             *access_problems(self.access, self.operators, self.hosts),
         ]
@@ -333,6 +343,9 @@ def _port_problems(fleet: Fleet) -> list[str]:
     public: dict[tuple[str, int], list[str]] = {}
     for name, host in fleet.hosts.items():
         local.setdefault((name, host.ports.ssh), []).append(SSH.name)
+        for exporter in exporters(fleet, name):
+            port = exporter_port(fleet, name, exporter)
+            local.setdefault((name, port), []).append(exporter.service.name)
     for stage in fleet.stages:
         host = fleet.hosts[stage.host]
         if stage.stage == 0:

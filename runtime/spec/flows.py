@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from runtime.spec.access import is_open_to_the_world
 from runtime.spec.base import Cidr, Frozen, Port
 from runtime.spec.fleet import Fleet
+from runtime.spec.monitoring import exporter_port, exporters
 from runtime.spec.server import Stage
 from runtime.spec.services import CATALOGUE, Peers, Place, Service
 
@@ -49,6 +50,9 @@ def flows(fleet: Fleet) -> tuple[Flow, ...]:
 def _flows_of(fleet: Fleet, stages: tuple[Stage, ...], service: Service) -> Iterator[Flow]:
     if service.reached_from is Peers.SAME_HOST:
         return
+    if service.reached_from is Peers.MONITORING:
+        yield from _flows_of_exporters(fleet, service)
+        return
     if service.runs_on is Place.EVERY_HOST:
         for name, host in fleet.hosts.items():
             networks = _networks(fleet, service, name)
@@ -79,6 +83,26 @@ def _flows_of(fleet: Fleet, stages: tuple[Stage, ...], service: Service) -> Iter
                 networks=networks,
                 public=is_open_to_the_world(networks),
             )
+
+
+def _flows_of_exporters(fleet: Fleet, service: Service) -> Iterator[Flow]:
+    """Yield who takes metrics: the declared ones, and on the same host nobody needs a flow."""
+    for name in fleet.hosts:
+        for exporter in exporters(fleet, name):
+            if exporter.service is service and fleet.monitoring is not None:
+                networks = fleet.monitoring.networks
+                hosts = tuple(sorted({*fleet.monitoring.hosts} - {name}))
+                if hosts or networks:
+                    yield Flow(
+                        host=name,
+                        service=service.name,
+                        owner=None,
+                        protocol=service.protocol,
+                        port=exporter_port(fleet, name, exporter),
+                        public_port=None,
+                        hosts=hosts,
+                        networks=networks,
+                    )
 
 
 class _Peers:

@@ -6,7 +6,7 @@ from pydantic import BeforeValidator, Field
 
 from runtime.spec.base import Address, Frozen, Name, Port
 from runtime.spec.clouds import Instance
-from runtime.spec.services import GATEWAY, SSH
+from runtime.spec.services import GATEWAY, GPU_EXPORTER, NODE_EXPORTER, SSH
 from runtime.spec.stage import NumBlocks
 
 BALANCED: Final = "balanced"
@@ -46,6 +46,12 @@ class HostPorts(Frozen):
 
     ssh: Port = Field(default=SSH.port, description="where sshd listens; default: ansible_port")
     gateway: Port = Field(default=GATEWAY.port, description="stage 0's HTTP API, on loopback")
+    node_exporter: Port = Field(
+        default=NODE_EXPORTER.port, description="the machine's metrics, with fleet.monitoring"
+    )
+    gpu_exporter: Port = Field(
+        default=GPU_EXPORTER.port, description="its GPUs' metrics, with fleet.monitoring"
+    )
 
 
 class Host(Frozen):

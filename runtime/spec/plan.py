@@ -11,6 +11,7 @@ from runtime.spec.firewall import FirewallPlan, firewall_plans
 from runtime.spec.fleet import Fleet
 from runtime.spec.flows import Flow, flows
 from runtime.spec.links import binds_one, dht_port, link, multiaddr, require_made, rpc_port
+from runtime.spec.monitoring import ExporterPlan, exporter_plans, scrape_targets
 from runtime.spec.paths import Paths, authority_path, paths
 from runtime.spec.server import KINDS, Stage
 from runtime.spec.stage import AUTO, OF_OTHERS, Balancing, PeerLink, Serving, StageConfig
@@ -67,6 +68,7 @@ class HostPlan(Frozen):
         unit_prefixes: what the names of the fleet's services are, but for a number at their end.
         survey: the directories in which to look for what of the fleet is on the host.
         survey_patterns: the names to look for there.
+        scrape_targets: where a Prometheus server runs, what it reads by file_sd_configs; or empty.
     """
 
     fleet: str
@@ -81,6 +83,8 @@ class HostPlan(Frozen):
     stages: tuple[StagePlan, ...]
     flows: tuple[Flow, ...]
     firewall: FirewallPlan
+    exporters: tuple[ExporterPlan, ...]
+    scrape_targets: str
 
 
 def plans(fleet: Fleet, peers: Mapping[str, Peer]) -> dict[str, HostPlan]:
@@ -120,9 +124,18 @@ def plans(fleet: Fleet, peers: Mapping[str, Peer]) -> dict[str, HostPlan]:
             ),
             flows=tuple(flow for flow in everything if flow.host == name),
             firewall=firewalls[name],
+            exporters=exporter_plans(fleet, name),
+            scrape_targets=_scrape_targets(fleet, name),
         )
         for name, host in fleet.hosts.items()
     }
+
+
+def _scrape_targets(fleet: Fleet, host: str) -> str:
+    if fleet.monitoring is None or host not in fleet.monitoring.hosts:
+        return ""
+    addresses = {other: link(fleet, host, other).address for other in fleet.hosts}
+    return json.dumps(scrape_targets(fleet, addresses), indent=2) + "\n"
 
 
 def _unit_prefixes(fleet: Fleet) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from runtime.spec.fleet import Fleet
 from runtime.spec.flows import Flow, flows
 from runtime.spec.host import Host
 from runtime.spec.links import Link, binds_one, link
-from runtime.spec.services import GATEWAY
+from runtime.spec.services import GATEWAY, SSH
 from runtime.spec.sources import source_of
 
 OPERATOR = "operator"
@@ -93,7 +93,7 @@ def _of_operator(fleet: Fleet, flow: Flow, connection: tuple[Address, Port]) -> 
     address, ssh = connection
     host = fleet.hosts[flow.host]
     mapped = address == host.public_ip
-    if flow.owner is None:
+    if flow.service == SSH.name:
         dialled, expected = ssh, True
     else:
         dialled = (mapped and flow.public_port) or flow.port
@@ -163,7 +163,7 @@ def _strangers(fleet: Fleet, flow: Flow) -> Iterator[str]:
         if source == flow.host or source in flow.hosts:
             continue
         way = _way(fleet, source, flow.host)
-        if way is None or (way.mapped and flow.public_port is None and flow.owner is None):
+        if way is None or (way.mapped and flow.public_port is None and flow.service == SSH.name):
             continue
         try:
             address = ipaddress.ip_network(source_of(fleet, source, flow.host))

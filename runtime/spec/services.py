@@ -16,6 +16,8 @@ class Place(StrEnum):
     EVERY_HOST = "every host"
     EVERY_STAGE = "every stage"
     FIRST_STAGE = "stage 0"
+    MONITORED_HOST = "every host, with `fleet.monitoring`"
+    MONITORED_GPU = "hosts with GPUs, with `fleet.monitoring`"
 
 
 class Peers(StrEnum):
@@ -28,6 +30,7 @@ class Peers(StrEnum):
         "blocks, every other one"
     )
     SAME_HOST = "the host itself"
+    MONITORING = "the hosts and networks of `fleet.monitoring`"
 
 
 class Service(Frozen):
@@ -59,11 +62,23 @@ RPC = Service(name="rpc", port=8003, runs_on=Place.EVERY_STAGE, reached_from=Pee
 GATEWAY = Service(
     name="gateway", port=8080, runs_on=Place.FIRST_STAGE, reached_from=Peers.SAME_HOST
 )
+NODE_EXPORTER = Service(
+    name="node_exporter",
+    port=9100,
+    runs_on=Place.MONITORED_HOST,
+    reached_from=Peers.MONITORING,
+)
+GPU_EXPORTER = Service(
+    name="gpu_exporter",
+    port=9400,
+    runs_on=Place.MONITORED_GPU,
+    reached_from=Peers.MONITORING,
+)
 
 LOOPBACK = "127.0.0.1"
 """Where services listen that are reached from `Peers.SAME_HOST` only."""
 
-CATALOGUE = (SSH, DHT, RPC, GATEWAY)
+CATALOGUE = (SSH, DHT, RPC, GATEWAY, NODE_EXPORTER, GPU_EXPORTER)
 
 # The order in which the stages take their pairs of ports. It is the order of the guides: the three
 # server stages first, the client stage 0 after them; fleets with more stages continue behind.

@@ -13,6 +13,7 @@ from runtime.spec.errors import SpecError
 from runtime.spec.firewall import why_unguarded
 from runtime.spec.fleet import Fleet
 from runtime.spec.links import link
+from runtime.spec.monitoring import exporter_port, exporters
 from runtime.spec.plan import HostPlan
 from runtime.spec.services import DHT, GATEWAY, LOOPBACK, RPC
 
@@ -99,6 +100,9 @@ def declared_ports(fleet: Fleet, host: str) -> dict[tuple[str, int], str]:
             found[RPC.protocol, stage.rpc_port] = f"{RPC.name} of {stage.title}"
             if stage.name == "stage-0":
                 found[GATEWAY.protocol, fleet.hosts[host].ports.gateway] = GATEWAY.name
+    for exporter in exporters(fleet, host):
+        port = exporter_port(fleet, host, exporter)
+        found[exporter.service.protocol, port] = exporter.service.name
     return found
 
 

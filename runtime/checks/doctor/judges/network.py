@@ -18,6 +18,7 @@ from runtime.checks.doctor.seen import Card, Path, Socket
 from runtime.checks.ports_report import Row
 from runtime.checks.ports_report import Verdict as PortVerdict
 from runtime.spec.links import link
+from runtime.spec.monitoring import exporter_port, exporters
 from runtime.spec.services import SSH
 
 
@@ -138,6 +139,13 @@ def _is_ours(context: Context, socket: Socket) -> bool:
     """Return whether a service of this fleet listens there, or a process that one has started."""
     # Also of a configuration that this run takes off the host: its service still runs.
     own = f"{context.plan.paths.config.removeprefix('~')}/"
+    exported = [
+        each.program
+        for each in exporters(context.fleet, context.host)
+        if exporter_port(context.fleet, context.host, each) == socket.port
+    ]
+    if exported and socket.commands and socket.commands[0].split()[0] in exported:
+        return True
     return any(" serve --config " in command and own in command for command in socket.commands)
 
 
