@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lab import fault
-from tests.support.lab import LabFleet
+from tests.support.lab import NAME, LabFleet
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -117,3 +117,37 @@ def test_each_fault_is_found_where_it_is_with_its_remedy(at_risk: LabFleet) -> N
     }
     assert changes["gpu-1", "disk.room", "/"] == ("fail", "ok")
     assert changes["gpu-3", "clock.offset", ""] == ("fail", "ok")
+
+
+def test_metrics_are_told_to_the_declared_host_only_and_nothing_of_it_stays(
+    deployed: LabFleet,
+) -> None:
+    both = ("--limit", "gpu-0,gpu-1")
+    before = deployed.files("gpu-1")
+    with deployed.changed():
+        deployed.site["monitoring"] = {"hosts": ["gpu-0"]}
+        assert deployed.succeed("monitoring", "--check", *both).count("gpu-1", "changed") > 0
+        assert deployed.files("gpu-1") == before
+        deployed.succeed("firewall", "--limit", "gpu-1")
+        deployed.succeed("monitoring", *both)
+        again = deployed.succeed("monitoring", *both)
+        assert {again.count(host, "changed") for host in ("gpu-0", "gpu-1")} == {0}
+        told = deployed.on("gpu-0", "cat", f"/var/lib/stagefleet/{NAME}/scrape-targets.json")
+        (target,) = (
+            each["targets"][0] for each in json.loads(told) if each["labels"]["host"] == "gpu-1"
+        )
+        address, _, port = target.partition(":")
+        ask = f"import urllib.request as u; print(u.urlopen('http://{target}/metrics').read())"
+        assert "node_load1" in deployed.on("gpu-0", "python3", "-c", ask)
+        assert not deployed.connects("gpu-2", address, int(port))
+    deployed.succeed("monitoring", *both)
+    deployed.succeed("firewall", "--limit", "gpu-1")
+    after = deployed.files("gpu-1")
+    left = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
+    # What apt knows of its sources, and its own bookkeeping.
+    assert {path for path in left if not path.startswith(("/var/lib/apt", "/var/cache"))} <= {
+        "/var/lib/dpkg/status",
+        "/var/lib/dpkg/status-old",
+        "/etc/passwd",
+        "/etc/group",
+    }
