@@ -22,6 +22,7 @@ from runtime.cli import (
     schema,
     serve,
     swarm,
+    targets,
 )
 from runtime.cli.output import messages
 from runtime.errors import StagefleetError
@@ -45,6 +46,7 @@ app.command()(balance.simulate_balance)
 app.command()(generate.generate)
 app.command()(generate.chat)
 app.command()(swarm.swarm)
+app.command()(targets.targets)
 app.add_typer(model.app, name="model")
 app.add_typer(identity.app, name="identity")
 app.add_typer(authority.app, name="authority")

@@ -12,7 +12,7 @@ from runtime.spec.doctor import FIREWALL_MODULES, NVIDIA_MODULES
 from runtime.spec.errors import SpecError
 from runtime.spec.firewall import why_unguarded
 from runtime.spec.fleet import Fleet
-from runtime.spec.links import link
+from runtime.spec.links import Link, link
 from runtime.spec.monitoring import exporter_port, exporters
 from runtime.spec.plan import HostPlan
 from runtime.spec.services import DHT, GATEWAY, LOOPBACK, RPC
@@ -106,13 +106,13 @@ def declared_ports(fleet: Fleet, host: str) -> dict[tuple[str, int], str]:
     return found
 
 
-def peers(fleet: Fleet, host: str) -> dict[str, str]:
-    """Return by name the hosts that a host's servers talk to, and where it finds each."""
+def peers(fleet: Fleet, host: str) -> dict[str, Link]:
+    """Return by name the hosts that a host's servers talk to, and how it reaches each."""
     running = {stage.host for stage in fleet.stages}
     found = {}
     for other in sorted(running - {host}) if host in running else ():
         try:
-            found[other] = link(fleet, host, other).address
+            found[other] = link(fleet, host, other)
         except SpecError:
             # A plan exists, so these two need no way.
             continue
@@ -146,7 +146,7 @@ def _request(fleet: Fleet, plan: HostPlan, moment: Moment) -> dict[str, Any]:
                 "ask": wants_gpu(fleet, host),
             },
             "paths": [
-                {"id": other, "address": address} for other, address in peers(fleet, host).items()
+                {"id": other, "address": way.address} for other, way in peers(fleet, host).items()
             ],
             "services": {
                 "names": units,

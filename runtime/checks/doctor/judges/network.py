@@ -17,7 +17,7 @@ from runtime.checks.doctor.judges.context import Context
 from runtime.checks.doctor.seen import Card, Path, Socket
 from runtime.checks.ports_report import Row
 from runtime.checks.ports_report import Verdict as PortVerdict
-from runtime.spec.links import link
+from runtime.spec.links import Link
 from runtime.spec.monitoring import exporter_port, exporters
 from runtime.spec.services import SSH
 
@@ -50,24 +50,26 @@ def cards(context: Context) -> Iterator[Finding]:
 
 def packets(context: Context) -> Iterator[Finding]:
     """Judge for each host that this one talks to how large packets may be on the way."""
-    for other, address in asked.peers(context.fleet, context.host).items():
+    for other, way in asked.peers(context.fleet, context.host).items():
         path = (context.seen.paths or {}).get(other)
         if path is None:
             yield context.skipped(MTU, "the way was not tried", other)
         elif path.problem:
-            yield context.skipped(MTU, f"{address}: {path.problem}", other)
+            yield context.skipped(MTU, f"{way.address}: {path.problem}", other)
         else:
-            yield _packet(context, other, address, path)
+            yield _packet(context, other, way, path)
 
 
-def _packet(context: Context, other: str, address: str, path: Path) -> Finding:
+def _packet(context: Context, other: str, way: Link, path: Path) -> Finding:
+    address = way.address
     there = _card_of(context, other, address)
     evidence = f"{path.largest} bytes to {address} in {path.milliseconds:.1f} ms; " + (
         f"{context.host} carries {path.link}, {other} {there.mtu}"
         if there
         else f"{context.host} carries {path.link}"
     )
-    network = _declared(context, other)
+    declared = any(network.name == way.via for network in context.fleet.networks)
+    network = way.via if declared else ""
     if not network:
         if path.largest < min(path.link, there.mtu if there else path.link, LEAST_MTU):
             return context.warn(
@@ -100,12 +102,6 @@ def _card_of(context: Context, other: str, address: str) -> Card | None:
     seen = context.everybody.get(other)
     found = (each for each in (seen.cards if seen else None) or () if each.address == address)
     return next(found, None)
-
-
-def _declared(context: Context, other: str) -> str:
-    """Return the declared network that leads to another host, or nothing."""
-    via = link(context.fleet, context.host, other).via
-    return via if any(network.name == via for network in context.fleet.networks) else ""
 
 
 def ports(context: Context) -> Iterator[Finding]:
