@@ -26,6 +26,8 @@ class Moment(StrEnum):
 
 
 PROMPT: Final = "The"
+CODE: Final = "code"
+"""What the directory of releases and environments is called in requests."""
 # In the order in which they import each other.
 _MODULES: Final = ("machine", "disks", "gpus", "network", "services", "pipeline", "look")
 # Makes modules of the texts, as if the project were installed there.
@@ -162,7 +164,7 @@ def _request(fleet: Fleet, plan: HostPlan, moment: Moment) -> dict[str, Any]:
 
 def _directories(fleet: Fleet, plan: HostPlan) -> dict[str, str]:
     return {
-        "code": plan.paths.code,
+        CODE: plan.paths.code,
         "configurations": plan.paths.config,
         "keys": plan.paths.identity,
         "cache": plan.paths.cache,

@@ -83,7 +83,7 @@ ROOM: Final = Check(
     id="disk.room",
     looks_at="free bytes and files of each file system that the fleet uses, and whether it can be "
     "written",
-    warns="less than 3 GiB or 60,000 files",
+    warns="where the code is, less than 3 GiB or 60,000 files",
     fails="less than 512 MiB or 1,000 files, or it is read-only",
 )
 SPEED: Final = Check(

@@ -146,7 +146,8 @@ def _is_ours(context: Context, socket: Socket) -> bool:
 
 
 def _named(socket: Socket) -> str:
-    command = socket.commands[0] if socket.commands else ""
+    # A program that was given as text has lines.
+    command = " ".join(socket.commands[0].split()) if socket.commands else ""
     shown = f"'{command[:120]}' " if command else ""
     return f"{shown}{socket.process or 'a process that this account may not see'}"
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from runtime.checks.doctor.asked import Moment
+from runtime.checks.doctor.asked import CODE, Moment
 from runtime.checks.doctor.catalogue import (
     LEAST_FREE_BYTES,
     LEAST_FREE_FILES,
@@ -58,7 +58,11 @@ def _room(context: Context, mount: str, directories: list[Directory]) -> Finding
     # File systems without a fixed number of files say 0.
     if first.free < LEAST_FREE_BYTES or (first.files and first.files_free < LEAST_FREE_FILES):
         return context.fail(ROOM, evidence, remedy, mount)
-    if first.free < SCARCE_FREE_BYTES or (first.files and first.files_free < SCARCE_FREE_FILES):
+    scarce = first.free < SCARCE_FREE_BYTES or (
+        first.files and first.files_free < SCARCE_FREE_FILES
+    )
+    # Only an environment takes so much.
+    if scarce and any(each.use == CODE for each in directories):
         return context.warn(ROOM, evidence, remedy, mount)
     return context.ok(ROOM, evidence, mount)
 
