@@ -78,6 +78,14 @@ class ExporterPlan(Frozen):
     environment: str
 
 
+def exporter_directory(fleet: str) -> str:
+    """Return where a host notes what was brought to it for a fleet, and Prometheus finds targets.
+
+    Apart from the fleet's other directories, which Prometheus' account may not enter.
+    """
+    return f"/var/lib/stagefleet-exporters-{fleet}"
+
+
 def exporters(fleet: "Fleet", host: str) -> tuple[Exporter, ...]:
     """Return the exporters of a host."""
     if fleet.monitoring is None:

@@ -11,7 +11,12 @@ from runtime.spec.firewall import FirewallPlan, firewall_plans
 from runtime.spec.fleet import Fleet
 from runtime.spec.flows import Flow, flows
 from runtime.spec.links import binds_one, dht_port, link, multiaddr, require_made, rpc_port
-from runtime.spec.monitoring import ExporterPlan, exporter_plans, scrape_targets
+from runtime.spec.monitoring import (
+    ExporterPlan,
+    exporter_directory,
+    exporter_plans,
+    scrape_targets,
+)
 from runtime.spec.paths import Paths, authority_path, paths
 from runtime.spec.server import KINDS, Stage
 from runtime.spec.stage import AUTO, OF_OTHERS, Balancing, PeerLink, Serving, StageConfig
@@ -84,6 +89,7 @@ class HostPlan(Frozen):
     flows: tuple[Flow, ...]
     firewall: FirewallPlan
     exporters: tuple[ExporterPlan, ...]
+    exporter_directory: str
     scrape_targets: str
 
 
@@ -114,7 +120,7 @@ def plans(fleet: Fleet, peers: Mapping[str, Peer]) -> dict[str, HostPlan]:
             supervisor=host.supervisor,
             unit_prefixes=_unit_prefixes(fleet),
             paths=where,
-            survey=_survey(where),
+            survey=_survey(fleet, where),
             survey_patterns=_survey_patterns(fleet, where),
             stages=tuple(
                 _stage_plan(fleet, stage, _others(fleet, stage, stages, peers), own, where)
@@ -125,6 +131,7 @@ def plans(fleet: Fleet, peers: Mapping[str, Peer]) -> dict[str, HostPlan]:
             flows=tuple(flow for flow in everything if flow.host == name),
             firewall=firewalls[name],
             exporters=exporter_plans(fleet, name),
+            exporter_directory=exporter_directory(fleet.name),
             scrape_targets=_scrape_targets(fleet, name),
         )
         for name, host in fleet.hosts.items()
@@ -148,10 +155,12 @@ def _unit(fleet: Fleet) -> str:
     return f"stagefleet-{fleet.name}-"
 
 
-def _survey(where: Paths) -> tuple[str, ...]:
+def _survey(fleet: Fleet, where: Paths) -> tuple[str, ...]:
     # The directories of configurations and keys are looked for too, so the ones around them count.
     around = (posixpath.dirname(where.config), posixpath.dirname(where.identity))
-    return tuple(dict.fromkeys((*around, where.releases, f"{where.code}/venvs", where.systemd)))
+    exported = (exporter_directory(fleet.name),) if fleet.install.scope == "system" else ()
+    looked = (*around, where.releases, f"{where.code}/venvs", where.systemd, *exported)
+    return tuple(dict.fromkeys(looked))
 
 
 def _survey_patterns(fleet: Fleet, where: Paths) -> tuple[str, ...]:
