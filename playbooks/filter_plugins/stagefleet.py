@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from ansible.errors import AnsibleFilterError
 
 if TYPE_CHECKING:
+    from runtime.spec.answers import Seen
     from runtime.spec.firewall import Decision, FirewallPlan
-    from runtime.spec.firewalls.seen import Seen
     from runtime.spec.fleet import Fleet
     from runtime.spec.plan import HostPlan
 
@@ -196,8 +196,8 @@ def _connections(hostvars: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[s
 def _decision(
     decide: Callable[["FirewallPlan", "Seen"], "Decision"], plan: object, seen: object
 ) -> dict[str, Any]:
+    from runtime.spec.answers import Seen
     from runtime.spec.firewall import FirewallPlan
-    from runtime.spec.firewalls.seen import Seen
 
     return decide(
         FirewallPlan.model_validate_json(json.dumps(_plain(plan))),

@@ -9,15 +9,16 @@ from typing import Final, Literal, Protocol
 
 from pydantic import Field
 
+from runtime.spec.answers import Probe, Questions, Seen, error_of
 from runtime.spec.base import Frozen
 from runtime.spec.errors import SpecError
 from runtime.spec.firewalls import firewalld, nftables, ufw
-from runtime.spec.firewalls.change import Change, joined
-from runtime.spec.firewalls.seen import FILES, SYSTEMD, Probe, Questions, Seen, error_of
+from runtime.spec.firewalls.seen import FILES, SYSTEMD
 from runtime.spec.fleet import Fleet
 from runtime.spec.flows import Flow
 from runtime.spec.openings import Opening, openings
 from runtime.spec.services import SSH
+from runtime.spec.undoing import FIREWALL, Change, joined
 
 
 class _Tool(Protocol):
@@ -134,7 +135,7 @@ def decide_removal(plan: FirewallPlan, seen: Seen) -> Decision:
 def _decision(plan: FirewallPlan, seen: Seen) -> Decision:
     if plan.tool == "none":
         change = joined(tool.removed(plan.fleet, seen) for tool in _TOOLS)
-        return Decision(change=change, arming=change.arming if change else {})
+        return Decision(change=change, arming=change.arming(FIREWALL) if change else {})
     if seen.obstacle:
         raise SpecError(
             f"it {seen.obstacle}", hint=f"let the firewall around it guard it, {_OTHER_WAY}"
@@ -155,7 +156,7 @@ def _decision(plan: FirewallPlan, seen: Seen) -> Decision:
     return Decision(
         tool=tool.NAME,
         change=change,
-        arming=change.arming if change else {},
+        arming=change.arming(FIREWALL) if change else {},
         notes=tuple(tool.notes(seen)),
     )
 

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 from xml.sax.saxutils import escape
 
+from runtime.spec.answers import Probe, Seen
 from runtime.spec.errors import SpecError
-from runtime.spec.firewalls.change import Change, Check, Step, difference
-from runtime.spec.firewalls.seen import DIRECTORY, Probe, Seen
+from runtime.spec.firewalls.seen import DIRECTORY
 from runtime.spec.openings import Opening
+from runtime.spec.undoing import Change, Check, Step, difference
 
 NAME: Final = "firewalld"
 _SYSTEM: Final = "/etc/firewalld"

@@ -4,9 +4,10 @@ import ipaddress
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from runtime.spec.firewalls.change import Change, Check, Difference, Step, difference
-from runtime.spec.firewalls.seen import DIRECTORY, UNITS, Probe, Seen
+from runtime.spec.answers import Probe, Seen
+from runtime.spec.firewalls.seen import DIRECTORY, UNITS
 from runtime.spec.openings import Opening
+from runtime.spec.undoing import Change, Check, Difference, Step, difference
 
 NAME: Final = "nftables"
 TABLE: Final = "inet stagefleet"

@@ -5,10 +5,11 @@ import shlex
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
+from runtime.spec.answers import Probe, Seen
 from runtime.spec.errors import SpecError
-from runtime.spec.firewalls.change import Change, Check, Difference, Step
-from runtime.spec.firewalls.seen import DIRECTORY, Probe, Seen
+from runtime.spec.firewalls.seen import DIRECTORY
 from runtime.spec.openings import Opening
+from runtime.spec.undoing import Change, Check, Difference, Step
 
 NAME: Final = "ufw"
 _MARK: Final = "stagefleet: "

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runtime.spec.answers import Answer, Seen
 from runtime.spec.firewall import FirewallPlan, decide, decide_removal
 from runtime.spec.firewalls import firewalld, nftables, ufw
-from runtime.spec.firewalls.change import ARMED, STATE, Change, joined, saved_as
-from runtime.spec.firewalls.seen import Answer, Seen
 from runtime.spec.inventory import fleet_of
 from runtime.spec.openings import Opening
 from runtime.spec.plan import plans
+from runtime.spec.undoing import FIREWALL, Change, joined
 from tests.support.inventories import four_hosts
 
 FLEET = "lab"
@@ -362,11 +362,11 @@ def test_an_undoing_puts_everything_back(tmp_path: Path) -> None:
     # In a place of its own, with a systemctl that does nothing.
     state = tmp_path / "state"
     (state / "saved").mkdir(parents=True)
-    Path(saved_as(0).replace(STATE, str(state))).write_text("old")
+    Path(FIREWALL.saved_as(0).replace(FIREWALL.state, str(state))).write_text("old")
     programs = tmp_path / "bin"
     programs.mkdir()
     (programs / "systemctl").symlink_to("/bin/true")
-    script = change.arming[f"{STATE}/undo"].replace(STATE, str(state))
+    script = change.arming(FIREWALL)[f"{FIREWALL.state}/undo"].replace(FIREWALL.state, str(state))
     script = script.replace("/run/", f"{tmp_path}/").replace("/etc/systemd", str(tmp_path))
 
     def undo() -> None:
@@ -376,7 +376,7 @@ def test_an_undoing_puts_everything_back(tmp_path: Path) -> None:
     undo()
     # It was confirmed, or is undone already: nothing is armed.
     assert kept.read_text() == "new"
-    Path(ARMED.replace(STATE, str(state))).touch()
+    Path(FIREWALL.armed.replace(FIREWALL.state, str(state))).touch()
     undo()
     assert kept.read_text() == "old"
     assert not made.exists()

@@ -1,7 +1,8 @@
 """A change of a host that undoes itself unless it is confirmed, as plain data.
 
-It is decided on the operator's side and carried out by the role `host_firewall`, which knows no
-firewall: it saves the files, arms the undoing, takes the steps, and asks whether it is still there.
+It is decided on the operator's side and carried out by a role's module
+(`playbooks/module_utils/undoing.py`), which knows neither firewalls nor networks: it saves the
+files, arms the undoing, takes the steps, and asks whether the host is still there.
 """
 
 import shlex
@@ -12,13 +13,55 @@ from pydantic import Field
 
 from runtime.spec.base import Frozen
 
-STATE: Final = "/var/lib/stagefleet-firewall"
-"""Where a change waits for its confirmation; it survives a reboot, which undoes the change."""
-
-ARMED: Final = f"{STATE}/armed"
-LOCK: Final = "/run/stagefleet-firewall.lock"
-UNDO_UNIT: Final = "stagefleet-firewall-undo"
 _UNITS: Final = "/etc/systemd/system"
+
+
+class Kind(Frozen):
+    """What is changed: changes of one kind wait for each other, those of two kinds do not.
+
+    Attributes:
+        name: part of the names of directories and units.
+        what: the same for people.
+        before: the units that must not start before a change that was cut short is undone.
+    """
+
+    name: str
+    what: str
+    before: tuple[str, ...]
+
+    @property
+    def state(self) -> str:
+        """Where a change waits for its confirmation; it survives a reboot, which undoes it."""
+        return f"/var/lib/stagefleet-{self.name}"
+
+    @property
+    def armed(self) -> str:
+        """The file that is there as long as a change waits."""
+        return f"{self.state}/armed"
+
+    @property
+    def lock(self) -> str:
+        """What who changes or undoes something holds meanwhile."""
+        return f"/run/stagefleet-{self.name}.lock"
+
+    @property
+    def unit(self) -> str:
+        """The name of the timer that undoes a change, and of its service."""
+        return f"stagefleet-{self.name}-undo"
+
+    def saved_as(self, number: int) -> str:
+        """Return where a file's text is kept until the change is confirmed."""
+        return f"{self.state}/saved/{number}"
+
+
+FIREWALL: Final = Kind(
+    name="firewall",
+    what="the firewall",
+    before=(
+        *("stagefleet-firewall.service", "nftables.service", "ufw.service", "firewalld.service"),
+        "network-pre.target",
+    ),
+)
 
 
 class Step(Frozen):
@@ -73,13 +116,12 @@ class Change(Frozen):
     undo_last: tuple[str, ...] = ()
     differences: tuple[Difference, ...] = ()
 
-    @property
-    def arming(self) -> dict[str, str]:
-        """The files that undo it, by path, unless somebody confirms it."""
+    def arming(self, kind: Kind) -> dict[str, str]:
+        """Return the files that undo it, by path, unless somebody confirms it."""
         return {
-            f"{STATE}/undo": _script(self),
-            f"{_UNITS}/{UNDO_UNIT}.service": _SERVICE,
-            f"{_UNITS}/{UNDO_UNIT}.timer": _TIMER,
+            f"{kind.state}/undo": _script(self, kind),
+            f"{_UNITS}/{kind.unit}.service": _service(kind),
+            f"{_UNITS}/{kind.unit}.timer": _timer(kind),
         }
 
 
@@ -103,21 +145,17 @@ def difference(path: str, before: str | None, after: str | None) -> Difference:
     return Difference(what=path, before=before or "", after=after or "")
 
 
-def saved_as(number: int) -> str:
-    """Return where a file's text is kept until the change is confirmed."""
-    return f"{STATE}/saved/{number}"
-
-
-def _script(change: Change) -> str:
+def _script(change: Change, kind: Kind) -> str:
     put_back = (
-        f"put_back {shlex.quote(path)} {saved_as(number)}"
+        f"put_back {shlex.quote(path)} {kind.saved_as(number)}"
         for number, path in enumerate(change.saved)
     )
     lines = "\n".join((*change.undo_first, *put_back, *change.undo_last))
+    unit = f"{_UNITS}/{kind.unit}"
     return f"""\
 #!/bin/sh
-# Undoes a change of this host's firewall that nobody has confirmed. Every line is tried, whatever
-# becomes of the others.
+# Undoes a change of {kind.what} of this host that nobody has confirmed. Every line is tried,
+# whatever becomes of the others.
 put_back() {{
   if [ -e "$2" ]; then
     # As a whole or not at all, whatever the disk has room for.
@@ -127,13 +165,13 @@ put_back() {{
   fi
 }}
 main() {{
-exec 9>{LOCK}
+exec 9>{kind.lock}
 # A change that hangs is undone nevertheless.
 flock --timeout 10 9
-[ -e {ARMED} ] || exit 0
+[ -e {kind.armed} ] || exit 0
 {lines}
-systemctl disable --quiet {UNDO_UNIT}.service
-rm -rf {_UNITS}/{UNDO_UNIT}.service {_UNITS}/{UNDO_UNIT}.timer {STATE}
+systemctl disable --quiet {kind.unit}.service
+rm -rf {unit}.service {unit}.timer {kind.state}
 systemctl daemon-reload
 exit 0
 }}
@@ -143,30 +181,35 @@ main
 
 # Long enough to come back over a new connection, short enough for who is locked out meanwhile.
 _SECONDS: Final = 45
-_TIMER: Final = f"""\
+
+
+def _timer(kind: Kind) -> str:
+    return f"""\
 [Unit]
-Description=Time to confirm a change of the firewall
+Description=Time to confirm a change of {kind.what}
 
 [Timer]
 OnActiveSec={_SECONDS}s
 AccuracySec=1s
 """
-# A host that reboots, or loses its power, before the change was confirmed undoes it when it boots:
-# before any firewall is loaded.
-_SERVICE: Final = f"""\
+
+
+def _service(kind: Kind) -> str:
+    # A host that reboots, or loses its power, before the change was confirmed undoes it when it
+    # boots: before anything of this kind is loaded.
+    return f"""\
 [Unit]
-Description=Undo a change of the firewall that nobody has confirmed
+Description=Undo a change of {kind.what} that nobody has confirmed
 DefaultDependencies=no
-ConditionPathExists={ARMED}
-RequiresMountsFor={STATE}
+ConditionPathExists={kind.armed}
+RequiresMountsFor={kind.state}
 After=local-fs.target systemd-remount-fs.service
-Before=stagefleet-firewall.service nftables.service ufw.service firewalld.service
-Before=network-pre.target
+Before={" ".join(kind.before)}
 Wants=network-pre.target
 
 [Service]
 Type=oneshot
-ExecStart=/bin/sh {STATE}/undo
+ExecStart=/bin/sh {kind.state}/undo
 
 [Install]
 WantedBy=sysinit.target
