@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from runtime.spec.answers import Seen
     from runtime.spec.firewall import Decision, FirewallPlan
     from runtime.spec.fleet import Fleet
+    from runtime.spec.network.decision import Decision as NetworkDecision
+    from runtime.spec.network.plan import NetworkPlan
     from runtime.spec.plan import HostPlan
 
 
@@ -132,6 +134,32 @@ def fleet_report(
     return report.model_dump(mode="json")
 
 
+def fleet_ways(
+    hostvars: Mapping[str, Mapping[str, Any]], seconds: object = None, streams: object = None
+) -> dict[str, Any]:
+    """Return what each host has to do to prove its links, or the problem that forbids it."""
+    from runtime.checks.link_check import SECONDS, STREAMS, requests
+    from runtime.errors import StagefleetError
+
+    try:
+        fleet = _fleet(hostvars)
+    except StagefleetError as error:
+        return {"problem": str(error)}
+    looked = {
+        name: each["looked"] for name, each in _links_facts(hostvars).items() if "looked" in each
+    }
+    return requests(fleet, looked, _number(seconds, SECONDS), _number(streams, STREAMS))
+
+
+def fleet_links_report(
+    hostvars: Mapping[str, Mapping[str, Any]], seconds: object = None
+) -> dict[str, Any]:
+    """Return what the hosts have measured of their links, compared with what these should bring."""
+    from runtime.checks.link_check import SECONDS, outcome
+
+    return outcome(_fleet(hostvars), _links_facts(hostvars), _number(seconds, SECONDS))
+
+
 def fleet_firewall(plan: Mapping[str, Any], seen: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is to be done about a host's firewall, by what the host has answered."""
     from runtime.spec.firewall import decide
@@ -144,6 +172,20 @@ def fleet_no_firewall(plan: Mapping[str, Any], seen: Mapping[str, Any]) -> dict[
     from runtime.spec.firewall import decide_removal
 
     return _decision(decide_removal, plan, seen)
+
+
+def fleet_network(plan: Mapping[str, Any], seen: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is to be done about a host's data links, by what the host has answered."""
+    from runtime.spec.network.decision import decide
+
+    return _network_decision(decide, plan, seen)
+
+
+def fleet_no_network(plan: Mapping[str, Any], seen: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what puts a host's data links back."""
+    from runtime.spec.network.decision import decide_removal
+
+    return _network_decision(decide_removal, plan, seen)
 
 
 def at_home(data: object, home: str) -> object:
@@ -205,6 +247,35 @@ def _decision(
     ).model_dump(mode="json")
 
 
+def _links_facts(hostvars: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {
+        str(name): {
+            key: _plain(variables[f"stagefleet_links_{key}"])
+            for key in ("looked", "sent", "ended")
+            if f"stagefleet_links_{key}" in variables
+        }
+        for name, variables in hostvars.items()
+    }
+
+
+def _number(value: object, default: int) -> int:
+    """Return a number that may come from a command line, as a text."""
+    return default if value is None else int(str(value))
+
+
+def _network_decision(
+    decide: Callable[["NetworkPlan", "Seen"], "NetworkDecision"], plan: object, seen: object
+) -> dict[str, Any]:
+    from runtime.spec.answers import Seen
+    from runtime.spec.network.plan import NetworkPlan
+
+    found = decide(
+        NetworkPlan.model_validate_json(json.dumps(_plain(plan))),
+        Seen.model_validate_json(json.dumps(_plain(seen))),
+    )
+    return found.model_dump(mode="json") | {"report": found.report}
+
+
 def _host_plan(plan: Mapping[str, Any]) -> "HostPlan":
     from runtime.spec.plan import HostPlan
 
@@ -236,5 +307,9 @@ class FilterModule:
             "fleet_report": fleet_report,
             "fleet_firewall": fleet_firewall,
             "fleet_no_firewall": fleet_no_firewall,
+            "fleet_ways": fleet_ways,
+            "fleet_links_report": fleet_links_report,
+            "fleet_network": fleet_network,
+            "fleet_no_network": fleet_no_network,
             "at_home": at_home,
         }

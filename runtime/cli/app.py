@@ -16,6 +16,7 @@ from runtime.cli import (
     doctor,
     generate,
     identity,
+    links,
     model,
     ports,
     reference,
@@ -42,6 +43,8 @@ app.command()(deploy.firewall)
 app.command()(deploy.destroy)
 app.command()(ports.check_ports)
 app.command()(doctor.doctor)
+app.command()(links.network)
+app.command()(links.check_links)
 app.command()(balance.simulate_balance)
 app.command()(generate.generate)
 app.command()(generate.chat)

@@ -9,7 +9,7 @@ from typing import Final
 from pydantic import Field
 
 from runtime.spec.base import Cidr, Frozen
-from runtime.spec.services import CATALOGUE, Peers, Service
+from runtime.spec.services import CATALOGUE, PROOF, Peers, Service
 
 # More addresses than a provider, a campus or a company has of its own are the world.
 _MOST_ADDRESSES: Final = {4: 2**16, 6: 2**96}
@@ -22,7 +22,7 @@ _PRIVATE: Final = tuple(
 OPENABLE: Final = tuple(
     service
     for service in CATALOGUE
-    if service.reached_from not in (Peers.SAME_HOST, Peers.MONITORING)
+    if service.reached_from not in (Peers.SAME_HOST, Peers.MONITORING, Peers.NEIGHBOURS)
 )
 """The services that can be opened to a network: the others listen on loopback only, or say
 themselves who takes metrics."""
@@ -91,6 +91,8 @@ def access_problems(
 def _unknown(name: str, names: Collection[str]) -> str:
     if name in {each.name for each in CATALOGUE if each.reached_from is Peers.MONITORING}:
         return f"who takes metrics from {name} is said in fleet.monitoring"
+    if name == PROOF.name:
+        return f"{name} is for the neighbours of data links only, while they are measured"
     if name in {service.name for service in CATALOGUE}:
         return f"{name} listens on loopback only; people reach it through SSH (see ./fleet chat)"
     return f"there is no such service; choose one of {', '.join(names)}"

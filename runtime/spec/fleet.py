@@ -24,8 +24,9 @@ from runtime.spec.monitoring import (
     exporters,
     monitoring_problems,
 )
+from runtime.spec.network.declared import MTU_LEAST, MTU_MOST, Buffers, link_problems
 from runtime.spec.server import Stage
-from runtime.spec.services import DHT, GATEWAY, RPC, SSH, stage_port
+from runtime.spec.services import DHT, GATEWAY, PROOF, RPC, SSH, stage_port
 from runtime.spec.stage import (
     Balancing,
     NumBlocks,
@@ -63,6 +64,26 @@ class Network(Frozen):
     private: bool = Field(
         default=False,
         description="nobody else is on it (a direct cable, WireGuard): plain TCP is allowed",
+    )
+    mtu: int | None = Field(
+        default=None,
+        ge=MTU_LEAST,
+        le=MTU_MOST,
+        description="bytes of the packets of its links (fleet_host.links), such as 9000; "
+        "default: left as it is",
+    )
+    speed_gbps: float | None = Field(
+        default=None,
+        gt=0,
+        le=1600,
+        description="Gb/s of its links, which ./fleet check-links asks for; default: what the "
+        "cards say",
+    )
+    rtt_ms: float | None = Field(
+        default=None,
+        gt=0,
+        le=10_000,
+        description="milliseconds of its round trip, for buffers; default: measured",
     )
 
 
@@ -133,6 +154,11 @@ class Site(Frozen):
         default=None, description="exporters on every host, and who takes their metrics"
     )
     doctor: Doctor = Field(default=Doctor(), description="what the doctor looks for besides")
+    buffers: Buffers = Field(
+        default="computed",
+        description="TCP settings of hosts with links; computed: from speed and round trip; "
+        "guides: their fixed 128 MB; none: left as they are",
+    )
 
     @model_validator(mode="after")
     def _services_reach_their_files(self) -> Self:
@@ -223,6 +249,9 @@ class Fleet(Site):
             *_cloud_problems(self),
             *_firewall_problems(self),
             *monitoring_problems(self.monitoring, self.hosts, self.install.scope),
+            *link_problems(
+                self.hosts, self.networks, self.operators, self.install.scope == "system"
+            ),
             *_port_problems(self),
             *access_problems(self.access, self.operators, self.hosts),
         ]
@@ -346,6 +375,8 @@ def _port_problems(fleet: Fleet) -> list[str]:
         for exporter in exporters(fleet, name):
             port = exporter_port(fleet, name, exporter)
             local.setdefault((name, port), []).append(exporter.service.name)
+        if host.links:
+            local.setdefault((name, host.ports.proof), []).append(PROOF.name)
     for stage in fleet.stages:
         host = fleet.hosts[stage.host]
         if stage.stage == 0:

@@ -6,6 +6,7 @@ from runtime.spec.access import is_open_to_the_world
 from runtime.spec.base import Cidr, Frozen, Port
 from runtime.spec.fleet import Fleet
 from runtime.spec.monitoring import exporter_port, exporters
+from runtime.spec.network.declared import network_of
 from runtime.spec.server import Stage
 from runtime.spec.services import CATALOGUE, Peers, Place, Service
 
@@ -14,7 +15,7 @@ class Flow(Frozen):
     """One service on one host, and the only sources that may connect to it.
 
     Attributes:
-        owner: the server that owns the service, "stage 1", or None for a service of the host.
+        owner: what owns the service, "stage 1" or "data links", or None for one of the host itself.
         port: the local port, which firewalls open.
         public_port: the port mapped to it outside, where the host is behind NAT.
         hosts: names of the fleet's hosts that may connect.
@@ -52,6 +53,9 @@ def _flows_of(fleet: Fleet, stages: tuple[Stage, ...], service: Service) -> Iter
         return
     if service.reached_from is Peers.MONITORING:
         yield from _flows_of_exporters(fleet, service)
+        return
+    if service.runs_on is Place.LINKED:
+        yield from _of_links(fleet, service)
         return
     if service.runs_on is Place.EVERY_HOST:
         for name, host in fleet.hosts.items():
@@ -103,6 +107,32 @@ def _flows_of_exporters(fleet: Fleet, service: Service) -> Iterator[Flow]:
                         hosts=hosts,
                         networks=networks,
                     )
+
+
+def _of_links(fleet: Fleet, service: Service) -> Iterator[Flow]:
+    for name, host in fleet.hosts.items():
+        neighbours = neighbours_of(fleet, name)
+        if neighbours:
+            yield Flow(
+                host=name,
+                service=service.name,
+                owner="data links",
+                protocol=service.protocol,
+                port=getattr(host.ports, service.name),
+                public_port=None,
+                hosts=neighbours,
+            )
+
+
+def neighbours_of(fleet: Fleet, host: str) -> tuple[str, ...]:
+    """Return the hosts that are on a link of a host, by name."""
+    own = [network_of(each.address, fleet.networks) for each in fleet.hosts[host].links]
+    return tuple(
+        name
+        for name, other in sorted(fleet.hosts.items())
+        if name != host
+        and any(network_of(each.address, fleet.networks) in own for each in other.links)
+    )
 
 
 class _Peers:

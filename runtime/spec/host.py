@@ -6,7 +6,8 @@ from pydantic import BeforeValidator, Field
 
 from runtime.spec.base import Address, Frozen, Name, Port
 from runtime.spec.clouds import Instance
-from runtime.spec.services import GATEWAY, GPU_EXPORTER, NODE_EXPORTER, SSH
+from runtime.spec.network.declared import HostLink
+from runtime.spec.services import GATEWAY, GPU_EXPORTER, NODE_EXPORTER, PROOF, SSH
 from runtime.spec.stage import NumBlocks
 
 BALANCED: Final = "balanced"
@@ -52,6 +53,9 @@ class HostPorts(Frozen):
     gpu_exporter: Port = Field(
         default=GPU_EXPORTER.port, description="its GPUs' metrics, with fleet.monitoring"
     )
+    proof: Port = Field(
+        default=PROOF.port, description="where a host with links receives while they are measured"
+    )
 
 
 class Host(Frozen):
@@ -68,6 +72,9 @@ class Host(Frozen):
     )
     public_ip: Address | None = Field(
         default=None, description="the address that reaches it from outside its networks"
+    )
+    links: tuple[HostLink, ...] = Field(
+        default=(), description="its interfaces for data, whose address and MTU the fleet keeps"
     )
     stages: tuple[
         Annotated[

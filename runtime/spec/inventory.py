@@ -24,6 +24,7 @@ from runtime.spec.base import Frozen, words
 from runtime.spec.errors import SpecError
 from runtime.spec.fleet import Fleet, Site
 from runtime.spec.host import BALANCED, Host
+from runtime.spec.network.declared import with_links
 
 SITE_VARIABLE = "fleet"
 HOST_VARIABLE = "fleet_host"
@@ -229,6 +230,10 @@ def _with_connection(name: str, variables: Mapping[str, Any]) -> object:
     if "addresses" not in completed and "public_ip" not in completed and not unmade:
         # Where Ansible connects to need not be an address of the host itself: listen on all.
         completed |= {"addresses": [str(variables.get("ansible_host", name))], "bind": "all"}
+    try:
+        completed = with_links(name, completed, variables.get("ansible_host"))
+    except ValueError as error:
+        raise SpecError(str(error)) from None
     ports = data.get("ports", {})
     if "ansible_port" in variables and isinstance(ports, dict):
         completed["ports"] = {"ssh": int(variables["ansible_port"])} | ports

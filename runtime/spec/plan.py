@@ -17,6 +17,7 @@ from runtime.spec.monitoring import (
     exporter_plans,
     scrape_targets,
 )
+from runtime.spec.network.plan import NetworkPlan, network_plans
 from runtime.spec.paths import Paths, authority_path, paths
 from runtime.spec.server import KINDS, Stage
 from runtime.spec.stage import AUTO, OF_OTHERS, Balancing, PeerLink, Serving, StageConfig
@@ -91,6 +92,7 @@ class HostPlan(Frozen):
     exporters: tuple[ExporterPlan, ...]
     exporter_directory: str
     scrape_targets: str
+    network: NetworkPlan
 
 
 def plans(fleet: Fleet, peers: Mapping[str, Peer]) -> dict[str, HostPlan]:
@@ -109,6 +111,7 @@ def plans(fleet: Fleet, peers: Mapping[str, Peer]) -> dict[str, HostPlan]:
     require_made(fleet, fleet.hosts)
     everything = flows(fleet)
     firewalls = firewall_plans(fleet, everything)
+    networks = network_plans(fleet)
     where = paths(fleet)
     stages = fleet.stages
     return {
@@ -133,6 +136,7 @@ def plans(fleet: Fleet, peers: Mapping[str, Peer]) -> dict[str, HostPlan]:
             exporters=exporter_plans(fleet, name),
             exporter_directory=exporter_directory(fleet.name),
             scrape_targets=_scrape_targets(fleet, name),
+            network=networks[name],
         )
         for name, host in fleet.hosts.items()
     }

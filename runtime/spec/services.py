@@ -18,6 +18,7 @@ class Place(StrEnum):
     FIRST_STAGE = "stage 0"
     MONITORED_HOST = "every host, with `fleet.monitoring`"
     MONITORED_GPU = "hosts with GPUs, with `fleet.monitoring`"
+    LINKED = "hosts with links"
 
 
 class Peers(StrEnum):
@@ -31,6 +32,7 @@ class Peers(StrEnum):
     )
     SAME_HOST = "the host itself"
     MONITORING = "the hosts and networks of `fleet.monitoring`"
+    NEIGHBOURS = "the hosts on its links, while they are measured"
 
 
 class Service(Frozen):
@@ -74,11 +76,13 @@ GPU_EXPORTER = Service(
     runs_on=Place.MONITORED_GPU,
     reached_from=Peers.MONITORING,
 )
+# Where iperf3 listens unless it is told otherwise.
+PROOF = Service(name="proof", port=5201, runs_on=Place.LINKED, reached_from=Peers.NEIGHBOURS)
 
 LOOPBACK = "127.0.0.1"
 """Where services listen that are reached from `Peers.SAME_HOST` only."""
 
-CATALOGUE = (SSH, DHT, RPC, GATEWAY, NODE_EXPORTER, GPU_EXPORTER)
+CATALOGUE = (SSH, DHT, RPC, GATEWAY, NODE_EXPORTER, GPU_EXPORTER, PROOF)
 
 # The order in which the stages take their pairs of ports. It is the order of the guides: the three
 # server stages first, the client stage 0 after them; fleets with more stages continue behind.

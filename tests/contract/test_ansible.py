@@ -33,8 +33,8 @@ ROOT = Path(__file__).parents[2]
 PLAYBOOKS = sorted((ROOT / "playbooks").glob("*.yml"))
 INVENTORIES = sorted(path for path in (ROOT / "inventories").iterdir() if path.is_dir())
 TEMPLATES = ROOT / "roles" / "unit" / "templates"
-# Playbooks of imports only, and the one that others import.
-_VERBLESS = {"derive"}
+# Those that others import.
+_VERBLESS = {"derive", "links", "links_back"}
 _TASKS = {
     f"ansible.builtin.{name}"
     for name in ("set_fact", "fail", "group_by", "debug", "import_role", "import_tasks")
