@@ -251,7 +251,7 @@ def _links_facts(hostvars: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[st
     return {
         str(name): {
             key: _plain(variables[f"stagefleet_links_{key}"])
-            for key in ("looked", "sent", "ended")
+            for key in ("looked", "receiving", "sent", "ended")
             if f"stagefleet_links_{key}" in variables
         }
         for name, variables in hostvars.items()

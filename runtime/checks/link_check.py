@@ -137,13 +137,18 @@ def outcome(fleet: Fleet, facts: Mapping[str, Mapping[str, Any]], seconds: int) 
 
     Args:
         fleet: the fleet.
-        facts: by host, what `link_probe.py` has printed: "looked", "sent" and "ended", the last
-            of which is a second look; a host that could not be asked lacks some.
+        facts: by host, what `link_probe.py` has printed: "looked", "receiving", "sent" and "ended",
+            the last of which is a second look; a host that could not be asked lacks some.
         seconds: as for `requests`.
     """
     found: dict[str, Any] = {}
     for each in facts.values():
         found |= each.get("sent", {}).get("ways", {})
+    for way in ways(fleet):
+        problem = facts.get(way.target, {}).get("receiving", {}).get("problem")
+        if problem and way.id in found:
+            # Why nobody received there says more than that nobody did.
+            found[way.id] = found[way.id] | {"problem": f"{way.target}: {problem}"}
     ends = {
         (host, name): _end(said, each.get("ended", {}).get("interfaces", {}).get(name, said))
         for host, each in facts.items()

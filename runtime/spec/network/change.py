@@ -24,7 +24,8 @@ _BACK: Final = (
     f"[ -e {files.UNIT_PATH} ] && systemctl restart --no-block {files.UNIT}",
 )
 _OFF: Final = (
-    f"[ -e {files.UNIT_PATH} ] || systemctl disable --quiet {files.UNIT}",
+    # As `systemctl disable` would, of a unit that is there.
+    f"[ -e {files.UNIT_PATH} ] || rm -f {files.WANTED_PATH}",
     f"[ -e {files.UNIT_PATH} ] || systemctl stop --no-block {files.UNIT}",
 )
 

@@ -100,6 +100,15 @@ def test_a_host_that_could_not_be_asked_makes_its_ways_unknown() -> None:
     assert "no interface" not in found["problem"]
 
 
+def test_why_nobody_received_is_told() -> None:
+    facts = said()
+    facts["gpu-1"]["receiving"] = {"problem": "port 9 cannot be opened: Address already in use"}
+    del facts["gpu-0"]["sent"]["ways"]["gpu-0 enp5s0 gpu-1 enp5s0"]["tcp"]
+    found = outcome(fleet(), facts, seconds=5)
+    assert "gpu-1: port 9 cannot be opened: Address already in use" in found["problem"]
+    assert found["report"]["verdict"] == "unknown"
+
+
 def test_what_is_counted_meanwhile_is_told() -> None:
     facts = said()
     facts["gpu-1"]["ended"]["interfaces"]["enp5s0"] = interface(12)
