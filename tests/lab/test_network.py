@@ -75,6 +75,13 @@ def test_a_check_of_virgin_hosts_shows_what_would_change_and_changes_nothing(
     assert {host: found.count(host, "changed") for host in _LINKED} == dict.fromkeys(_LINKED, 1)
     assert "+MTUBytes=9000" in found.output
     assert "-mtu 1500" in found.output
+    with linked.changed():
+        linked.hosts["gpu-0"]["fleet_host"]["links"][0]["interface"] = "eth0"
+        refused = linked.play("network", "--limit", "gpu-0")
+    assert refused.code != 0
+    operator = linked.built().topology.operator
+    said = " ".join(refused.output.split())
+    assert f"the interface 'eth0' carries SSH (the session from {operator})" in said
     assert {host: linked.files(host) for host in _LINKED} == before
 
 
