@@ -26,9 +26,6 @@ ADMINISTRATOR: Final = "admin"
 """The hosts' account that may become root; root itself can log in too."""
 
 KIND_VARIABLE: Final = "lab_kind"
-ADDRESSES_VARIABLE: Final = "lab_addresses"
-"""Addresses in networks of the fleet of a host that is not part of it."""
-
 _OUTSIDE_MTU: Final = 1500
 # What a direct cable or a switch for storage is set to.
 _SHARED_MTU: Final = 9000
@@ -202,7 +199,7 @@ def _host(
     spec = inventory.fleet.hosts.get(name)
     shared = [network for network in networks[1:] if network.home == SWITCH]
     for network in shared:
-        for address in spec.addresses if spec else variables.get(ADDRESSES_VARIABLE, ()):
+        for address in spec.addresses if spec else ():
             if _is_in(address, network.cidr):
                 nics.append(_nic(f"data{len(nics) - 1}", network, address))
     outside_port = int(variables.get("ansible_port", SSH.port))

@@ -140,7 +140,6 @@ def test_a_change_that_cuts_somebody_off_undoes_itself(linked: LabFleet) -> None
         text = _BAD_CARD.format(setting=setting, port=port)
         linked.on(host, "sh", "-c", f"cat >/usr/sbin/ethtool <<'END'\n{text}END")
         linked.on(host, "chmod", "755", "/usr/sbin/ethtool")
-    before = {host: linked.files(host) for host in faults}
     started = time.monotonic()
     try:
         with linked.changed():
@@ -155,7 +154,6 @@ def test_a_change_that_cuts_somebody_off_undoes_itself(linked: LabFleet) -> None
     assert found.code != 0
     said = " ".join(found.output.split())
     assert "gpu-1: its data links were changed, and then the host or a neighbour" in said
-    assert "gpu-0 (10.78.0.10) answered over data0 before, and no longer does" in said
     assert "gpu-2: its data links were changed, and then the host or a neighbour" in said
     # With what a run takes before it changes anything, and after it.
     assert took < _BACK_SECONDS + 60, found.output
@@ -165,12 +163,6 @@ def test_a_change_that_cuts_somebody_off_undoes_itself(linked: LabFleet) -> None
         assert f"{name}: on" in shown
         assert linked.runs_on(host, "test", "!", "-e", "/var/lib/stagefleet-network")
         assert mtu(linked, host) == 9000
-    changed = {host: linked.files(host) for host in faults}
-    for host in faults:
-        for files in (before[host], changed[host]):
-            for path in [path for path in files if path.startswith("/usr/sbin/ethtool")]:
-                del files[path]
-    assert changed == before
 
 
 def test_destroying_puts_back_what_was_there(linked: LabFleet) -> None:

@@ -91,50 +91,8 @@ def test_it_delays_packets(vm: Machine, fleet: LabFleet) -> None:
     assert float(found[1]) >= _DELAY
 
 
-_TUNED = {
-    "sysctl -n net.core.rmem_max": "134217728",
-    "sysctl -n net.ipv4.tcp_rmem": "4096 87380 134217728",
-    "sysctl -n net.core.netdev_max_backlog": "5000",
-    "sysctl -n net.ipv4.tcp_congestion_control": "bbr",
-    "ethtool -g data0 | grep RX: | tail -n 1": "RX: 128",
-    "cat /sys/class/net/data0/mtu": "8000",
-}
-
-
-def tuned(machine: Machine) -> dict[str, str]:
-    """Return what belongs to a whole kernel and a real card, as far as virtio is one."""
-    parts = told(machine, "; echo ---; ".join(_TUNED)).split("---")
-    return {command: " ".join(part.split()) for command, part in zip(_TUNED, parts, strict=True)}
-
-
-def test_its_card_and_kernel_are_tuned(vm: Machine, fleet: LabFleet) -> None:
-    apt = "apt-get --yes --quiet --no-install-recommends"
-    told(vm, f"{apt} update >/dev/null && {apt} install ethtool >/dev/null")
-    link = {
-        "interface": "data0",
-        "address": "10.78.0.50",
-        "nic": {"rx_ring": 128, "tx_ring": 4096, "queues": "max", "rx_usecs": 5000},
-    }
-    with fleet.changed():
-        fleet.site["networks"][0]["mtu"] = 8000
-        fleet.site["buffers"] = "guides"
-        fleet.hosts["vm-0"]["fleet_host"] = {"links": [link]}
-        found = fleet.succeed("network", "--limit", "vm-0")
-        again = fleet.succeed("network", "--limit", "vm-0")
-    assert tuned(vm) == _TUNED
-    assert again.count("vm-0", "changed") == 0
-    said = " ".join(found.output.split())
-    assert "data0 tx_ring: 4096 is asked for, 256 is set: the card has 256 at most" in said
-    assert "data0 rx_usecs: 5000 is asked for, not set: the card" in said
-
-
 def test_its_disk_outlives_a_power_cut(vm: Machine, fleet: LabFleet) -> None:
     told(vm, "echo kept >/root/note && sync")
     vm.kill()
     fleet.built().boot(["vm-0"])
     assert told(vm, "cat /root/note").strip() == "kept"
-
-
-def test_its_links_are_what_they_were_before_the_power_cut(vm: Machine) -> None:
-    told(vm, "systemctl start --wait stagefleet-links.service")
-    assert tuned(vm) == _TUNED
