@@ -24,7 +24,7 @@ from runtime.spec.monitoring import (
     exporters,
     monitoring_problems,
 )
-from runtime.spec.network.declared import MTU_LEAST, MTU_MOST, Buffers, link_problems
+from runtime.spec.network.declared import Buffers, Network, link_problems
 from runtime.spec.server import Stage
 from runtime.spec.services import DHT, GATEWAY, PROOF, RPC, SSH, stage_port
 from runtime.spec.stage import (
@@ -54,37 +54,6 @@ class Model(Frozen):
     def _splits_fit(self) -> Self:
         check_splits(self.splits, self.total_blocks)
         return self
-
-
-class Network(Frozen):
-    """A network that several hosts share; they use it to reach each other."""
-
-    name: Name = Field(description="what plans and logs call it")
-    cidr: Cidr = Field(description="its addresses, such as 10.0.0.0/24")
-    private: bool = Field(
-        default=False,
-        description="nobody else is on it (a direct cable, WireGuard): plain TCP is allowed",
-    )
-    mtu: int | None = Field(
-        default=None,
-        ge=MTU_LEAST,
-        le=MTU_MOST,
-        description="bytes of the packets of its links (fleet_host.links), such as 9000; "
-        "default: left as it is",
-    )
-    speed_gbps: float | None = Field(
-        default=None,
-        gt=0,
-        le=1600,
-        description="Gb/s of its links, which ./fleet check-links asks for; default: what the "
-        "cards say",
-    )
-    rtt_ms: float | None = Field(
-        default=None,
-        gt=0,
-        le=10_000,
-        description="milliseconds of its round trip, for buffers; default: measured",
-    )
 
 
 class Install(Frozen):

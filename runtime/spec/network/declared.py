@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal, Protocol, TypeVar
 
 from pydantic import Field
 
-from runtime.spec.base import Cidr, Frozen, Ip
+from runtime.spec.base import Cidr, Frozen, Ip, Name
 
 Most = Annotated[int, Field(ge=1, le=65536)] | Literal["max"] | None
 Microseconds = Annotated[int, Field(ge=0, le=100_000)] | None
@@ -14,6 +14,37 @@ MTU_MOST: Final = 65535
 """In bytes; the length of an IP packet has 16 bits (RFC 791)."""
 MTU_LEAST: Final = 1280
 """In bytes; with less there is no IPv6 (RFC 8200, section 5)."""
+
+
+class Network(Frozen):
+    """A network that several hosts share; they use it to reach each other."""
+
+    name: Name = Field(description="what plans and logs call it")
+    cidr: Cidr = Field(description="its addresses, such as 10.0.0.0/24")
+    private: bool = Field(
+        default=False,
+        description="nobody else is on it (a direct cable, WireGuard): plain TCP is allowed",
+    )
+    mtu: int | None = Field(
+        default=None,
+        ge=MTU_LEAST,
+        le=MTU_MOST,
+        description="bytes of the packets of its links (fleet_host.links), such as 9000; "
+        "default: left as it is",
+    )
+    speed_gbps: float | None = Field(
+        default=None,
+        gt=0,
+        le=1600,
+        description="Gb/s of its links, which ./fleet check-links asks for; default: what the "
+        "cards say",
+    )
+    rtt_ms: float | None = Field(
+        default=None,
+        gt=0,
+        le=10_000,
+        description="milliseconds of its round trip, for buffers; default: measured",
+    )
 
 
 class Nic(Frozen):
