@@ -1,6 +1,7 @@
 """A server's configuration: read from its file, and checked against this host."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from pydantic import ValidationError
 from runtime.errors import ConfigError
 from runtime.model.check import check_model
 from runtime.model.manifest import Manifest, read_manifest
+from runtime.model.share import watched
 from runtime.spec.base import Span, words
 from runtime.spec.stage import StageConfig
 
@@ -67,7 +69,8 @@ def checked(config: StageConfig, path: Path | None = None) -> Checked:
         )
     identity = config.identity.expanduser()
     config = config.model_copy(update={"model": config.model.expanduser()})
-    manifest = read_manifest(config.model)
+    # Of a host that shares it and is silent, each look at a file would be waited for.
+    manifest = _bounded(config, lambda: read_manifest(config.model))
     if config.total_blocks not in (None, manifest.total_blocks):
         raise ConfigError(
             f"total_blocks is {config.total_blocks}, but the model in {config.model} has "
@@ -84,7 +87,8 @@ def checked(config: StageConfig, path: Path | None = None) -> Checked:
         span = config.span(manifest.total_blocks)
     except ValueError as error:
         raise ConfigError(str(error), hint="correct the splits in the inventory") from error
-    check_model(config.model, span or Span(start=0, end=manifest.total_blocks))
+    whole = Span(start=0, end=manifest.total_blocks)
+    _bounded(config, lambda: check_model(config.model, span or whole))
     if config.max_length > manifest.max_length:
         raise ConfigError(
             f"max_length is {config.max_length}, but the model was made for "
@@ -98,3 +102,9 @@ def checked(config: StageConfig, path: Path | None = None) -> Checked:
         max_length=config.max_length or manifest.max_length,
         path=path,
     )
+
+
+def _bounded(config: StageConfig, look: Callable[[], Manifest]) -> Manifest:
+    if not config.model_is_shared:
+        return look()
+    return watched(lambda _: look(), config.model_timeout_seconds, config.model)

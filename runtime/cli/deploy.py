@@ -1,4 +1,4 @@
-"""`stagefleet deploy`, `plan`, `service`, `firewall`: the playbooks, by their verbs."""
+"""`stagefleet deploy`, `plan`, `service`, `firewall`, `shares`: the playbooks, by their verbs."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -77,6 +77,15 @@ def firewall(
     A change that locks you out undoes itself within a minute.
     """
     run_playbook("firewall", inventory, _changing(check, allow_public) + _limited(limit))
+
+
+def shares(
+    inventory: InventoryPath = DEFAULT_INVENTORY,
+    check: Check = False,
+    limit: Limit = None,
+) -> None:
+    """Share directories with the hosts that the inventory names: playbooks/shares.yml."""
+    run_playbook("shares", inventory, _changing(check, allow_public=False) + _limited(limit))
 
 
 def service(

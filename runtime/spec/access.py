@@ -9,7 +9,7 @@ from typing import Final
 from pydantic import Field
 
 from runtime.spec.base import Cidr, Frozen
-from runtime.spec.services import CATALOGUE, PROOF, Peers, Service
+from runtime.spec.services import CATALOGUE, NFS, PROOF, SMB, Peers, Service
 
 # More addresses than a provider, a campus or a company has of its own are the world.
 _MOST_ADDRESSES: Final = {4: 2**16, 6: 2**96}
@@ -23,9 +23,10 @@ OPENABLE: Final = tuple(
     service
     for service in CATALOGUE
     if service.reached_from not in (Peers.SAME_HOST, Peers.MONITORING, Peers.NEIGHBOURS)
+    and service is not NFS
 )
-"""The services that can be opened to a network: the others listen on loopback only, or say
-themselves who takes metrics."""
+"""The services that can be opened to a network: the others listen on loopback only, say themselves
+who takes metrics, or know hosts only."""
 
 
 class Access(Frozen):
@@ -93,6 +94,11 @@ def _unknown(name: str, names: Collection[str]) -> str:
         return f"who takes metrics from {name} is said in fleet.monitoring"
     if name == PROOF.name:
         return f"{name} is for the neighbours of data links only, while they are measured"
+    if name == NFS.name:
+        return (
+            f"it knows hosts and no people: add hosts to the readers of a share, or share by "
+            f"{SMB.name}"
+        )
     if name in {service.name for service in CATALOGUE}:
         return f"{name} listens on loopback only; people reach it through SSH (see ./fleet chat)"
     return f"there is no such service; choose one of {', '.join(names)}"

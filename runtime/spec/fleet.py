@@ -26,7 +26,8 @@ from runtime.spec.monitoring import (
 )
 from runtime.spec.network.declared import Buffers, Network, link_problems
 from runtime.spec.server import Stage
-from runtime.spec.services import DHT, GATEWAY, PROOF, RPC, SSH, stage_port
+from runtime.spec.services import DHT, GATEWAY, PROOF, RPC, SMB, SSH, stage_port
+from runtime.spec.shares import Share, share_problems
 from runtime.spec.stage import (
     Balancing,
     NumBlocks,
@@ -48,6 +49,11 @@ class Model(Frozen):
         default=(),
         description="the first block of stages 1, 2, …; empty: one stage holds all or, beside "
         f"servers of the group '{BALANCED}', none",
+    )
+    local_cache: bool = Field(
+        default=True,
+        description="servers that have the model from a share (fleet.shares) keep what they read "
+        "of it on their own disk, and load it from there",
     )
 
     @model_validator(mode="after")
@@ -114,6 +120,11 @@ class Site(Frozen):
     )
     access: tuple[Access, ...] = Field(
         default=(), description="networks that may reach a service besides its peers"
+    )
+    shares: tuple[Share, ...] | None = Field(
+        default=None,
+        description="directories that hosts share; leave an empty list when the last one is gone, "
+        "so that what was made for it is removed",
     )
     clouds: dict[Name, Cloud] = Field(
         default={}, description="the clouds that hosts are in, by a name of your own"
@@ -223,6 +234,7 @@ class Fleet(Site):
             ),
             *_port_problems(self),
             *access_problems(self.access, self.operators, self.hosts),
+            *_share_problems(self),
         ]
         if problems:
             raise ValueError("; ".join(problems))
@@ -335,6 +347,16 @@ def _firewall_problems(fleet: Fleet) -> list[str]:
     ]
 
 
+def _share_problems(fleet: Fleet) -> Iterator[str]:
+    """Yield what is wrong with what hosts share."""
+    shares = fleet.shares or ()
+    if shares and fleet.install.scope == "user":
+        yield "shares need root: set fleet.install.scope to system, or take them out"
+    roots = {name: host.share_root for name, host in fleet.hosts.items()}
+    people = any(row.service == SMB.name for row in fleet.access)
+    yield from share_problems(shares, roots, people)
+
+
 def _port_problems(fleet: Fleet) -> list[str]:
     """Return ports that two services of one host, or two services behind one address, share."""
     local: dict[tuple[str, int], list[str]] = {}
@@ -346,6 +368,8 @@ def _port_problems(fleet: Fleet) -> list[str]:
             local.setdefault((name, port), []).append(exporter.service.name)
         if host.links:
             local.setdefault((name, host.ports.proof), []).append(PROOF.name)
+        for protocol in {share.protocol for share in fleet.shares or () if share.host == name}:
+            local.setdefault((name, getattr(host.ports, protocol)), []).append(protocol)
     for stage in fleet.stages:
         host = fleet.hosts[stage.host]
         if stage.stage == 0:

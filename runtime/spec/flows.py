@@ -15,7 +15,8 @@ class Flow(Frozen):
     """One service on one host, and the only sources that may connect to it.
 
     Attributes:
-        owner: what owns the service, "stage 1" or "data links", or None for one of the host itself.
+        owner: what owns the service, such as "stage 1", "data links" or "shares", or None for one
+            of the host itself.
         port: the local port, which firewalls open.
         public_port: the port mapped to it outside, where the host is behind NAT.
         hosts: names of the fleet's hosts that may connect.
@@ -70,6 +71,9 @@ def _flows_of(fleet: Fleet, stages: tuple[Stage, ...], service: Service) -> Iter
                 networks=networks,
                 public=is_open_to_the_world(networks),
             )
+        return
+    if service.reached_from is Peers.READERS:
+        yield from _flows_of_shares(fleet, service)
         return
     peers = _Peers(stages)
     for stage in stages:
@@ -133,6 +137,28 @@ def neighbours_of(fleet: Fleet, host: str) -> tuple[str, ...]:
         if name != host
         and any(network_of(each.address, fleet.networks) in own for each in other.links)
     )
+
+
+def _flows_of_shares(fleet: Fleet, service: Service) -> Iterator[Flow]:
+    for name, host in fleet.hosts.items():
+        shares = [
+            share
+            for share in fleet.shares or ()
+            if share.host == name and share.protocol == service.name
+        ]
+        networks = _networks(fleet, service, name)
+        if shares:
+            yield Flow(
+                host=name,
+                service=service.name,
+                owner="shares",
+                protocol=service.protocol,
+                port=getattr(host.ports, service.name),
+                public_port=None,
+                hosts=tuple(sorted({reader for share in shares for reader in share.readers})),
+                networks=networks,
+                public=is_open_to_the_world(networks),
+            )
 
 
 class _Peers:

@@ -7,7 +7,8 @@ from pydantic import BeforeValidator, Field
 from runtime.spec.base import Address, Frozen, Name, Port
 from runtime.spec.clouds import Instance
 from runtime.spec.network.declared import HostLink
-from runtime.spec.services import GATEWAY, GPU_EXPORTER, NODE_EXPORTER, PROOF, SSH
+from runtime.spec.services import GATEWAY, GPU_EXPORTER, NFS, NODE_EXPORTER, PROOF, SMB, SSH
+from runtime.spec.shares import DEFAULT_ROOT, Directory
 from runtime.spec.stage import NumBlocks
 
 BALANCED: Final = "balanced"
@@ -56,6 +57,8 @@ class HostPorts(Frozen):
     proof: Port = Field(
         default=PROOF.port, description="where a host with links receives while they are measured"
     )
+    nfs: Port = Field(default=NFS.port, description="where shares are exported by NFS")
+    smb: Port = Field(default=SMB.port, description="where shares are served by SMB")
 
 
 class Host(Frozen):
@@ -102,6 +105,9 @@ class Host(Frozen):
         default=None,
         description="its instance is made by ./fleet cloud instances, with the keys of "
         "fleet.clouds.<name>.instance; {}: as that says",
+    )
+    share_root: Directory = Field(
+        default=DEFAULT_ROOT, description="everything that it shares lies below this directory"
     )
     supervisor: Literal["auto", "systemd", "supervisord"] = Field(
         default="auto",

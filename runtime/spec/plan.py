@@ -20,6 +20,7 @@ from runtime.spec.monitoring import (
 from runtime.spec.network.plan import NetworkPlan, network_plans
 from runtime.spec.paths import Paths, authority_path, paths
 from runtime.spec.server import KINDS, Stage
+from runtime.spec.share_plan import SharesPlan, share_around, share_plans
 from runtime.spec.stage import AUTO, OF_OTHERS, Balancing, PeerLink, Serving, StageConfig
 
 
@@ -93,6 +94,7 @@ class HostPlan(Frozen):
     exporter_directory: str
     scrape_targets: str
     network: NetworkPlan
+    shares: SharesPlan
 
 
 def plans(fleet: Fleet, peers: Mapping[str, Peer]) -> dict[str, HostPlan]:
@@ -112,6 +114,7 @@ def plans(fleet: Fleet, peers: Mapping[str, Peer]) -> dict[str, HostPlan]:
     everything = flows(fleet)
     firewalls = firewall_plans(fleet, everything)
     networks = network_plans(fleet)
+    shares = share_plans(fleet)
     where = paths(fleet)
     stages = fleet.stages
     return {
@@ -137,6 +140,7 @@ def plans(fleet: Fleet, peers: Mapping[str, Peer]) -> dict[str, HostPlan]:
             exporter_directory=exporter_directory(fleet.name),
             scrape_targets=_scrape_targets(fleet, name),
             network=networks[name],
+            shares=shares[name],
         )
         for name, host in fleet.hosts.items()
     }
@@ -269,6 +273,7 @@ def _stage_config(fleet: Fleet, stage: Stage, others: _Others, identity_path: st
         {
             **serving,
             **_share(fleet, stage),
+            **_shared_model(fleet, stage),
             "fleet": fleet.name,
             "model": Path(fleet.model.path),
             "total_blocks": fleet.model.total_blocks,
@@ -291,6 +296,14 @@ def _stage_config(fleet: Fleet, stage: Stage, others: _Others, identity_path: st
             "identity": Path(identity_path),
         }
     )
+
+
+def _shared_model(fleet: Fleet, stage: Stage) -> dict[str, object]:
+    """Return what a server is told of a model that is on another host's disk."""
+    if share_around(fleet, stage.host, fleet.model.path) is None:
+        return {}
+    cache = Path(paths(fleet).cache) / "models" if fleet.model.local_cache else None
+    return {"model_is_shared": True, "model_cache": cache}
 
 
 def _share(fleet: Fleet, stage: Stage) -> dict[str, object]:

@@ -19,6 +19,8 @@ class Place(StrEnum):
     MONITORED_HOST = "every host, with `fleet.monitoring`"
     MONITORED_GPU = "hosts with GPUs, with `fleet.monitoring`"
     LINKED = "hosts with links"
+    NFS_STORE = "hosts that share by nfs"
+    SMB_STORE = "hosts that share by smb"
 
 
 class Peers(StrEnum):
@@ -30,6 +32,7 @@ class Peers(StrEnum):
         "the stage before it and stage 0; at stage 0, the last stage; where servers choose their "
         "blocks, every other one"
     )
+    READERS = "the hosts that its shares name as readers"
     SAME_HOST = "the host itself"
     MONITORING = "the hosts and networks of `fleet.monitoring`"
     NEIGHBOURS = "the hosts on its links, while they are measured"
@@ -78,11 +81,13 @@ GPU_EXPORTER = Service(
 )
 # Where iperf3 listens unless it is told otherwise.
 PROOF = Service(name="proof", port=5201, runs_on=Place.LINKED, reached_from=Peers.NEIGHBOURS)
+NFS = Service(name="nfs", port=2049, runs_on=Place.NFS_STORE, reached_from=Peers.READERS)
+SMB = Service(name="smb", port=445, runs_on=Place.SMB_STORE, reached_from=Peers.READERS)
 
 LOOPBACK = "127.0.0.1"
 """Where services listen that are reached from `Peers.SAME_HOST` only."""
 
-CATALOGUE = (SSH, DHT, RPC, GATEWAY, NODE_EXPORTER, GPU_EXPORTER, PROOF)
+CATALOGUE = (SSH, DHT, RPC, GATEWAY, NFS, SMB, NODE_EXPORTER, GPU_EXPORTER, PROOF)
 
 # The order in which the stages take their pairs of ports. It is the order of the guides: the three
 # server stages first, the client stage 0 after them; fleets with more stages continue behind.

@@ -65,6 +65,11 @@ class Serving(Frozen):
     connect_timeout_seconds: float = Field(
         default=10, gt=0, description="how long a connection to a neighbour may take"
     )
+    model_timeout_seconds: float = Field(
+        default=60,
+        gt=0,
+        description="how long reading a model of another host may stand still before it fails",
+    )
     announce_period_seconds: float = Field(
         default=10,
         gt=0,
@@ -130,6 +135,15 @@ class StageConfig(Balancing, Serving):
         default="fleet", description="the fleet's name; peers of another are refused"
     )
     model: Path = Field(description="an imported model directory (stagefleet model import)")
+    model_is_shared: bool = Field(
+        default=False,
+        description="the model is on another host's disk: every file is compared with the "
+        "manifest before it is used",
+    )
+    model_cache: Path | None = Field(
+        default=None,
+        description="a directory of this host that keeps what was read of a shared model",
+    )
     splits: Splits = Field(
         default=(),
         description="the first block of stages 1, 2, …: 8,16,24 gives stage 0 blocks [0, 8)",

@@ -28,6 +28,7 @@ from runtime.model.room import (
 from runtime.spec.base import Span
 from runtime.spec.stage import StageConfig
 from runtime.stage.notebook import Notebook
+from runtime.stage.weights import weights
 from runtime.swarm.records import Speeds
 
 log = structlog.get_logger()
@@ -226,7 +227,7 @@ class Blocks:
         log.info("loading", model=str(config.model), blocks=str(span))
         return await Worker.load(
             lambda: load_engine(
-                config.model,
+                weights(config, span),
                 span,
                 device=config.device,
                 dtype=config.dtype,

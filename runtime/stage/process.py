@@ -20,7 +20,7 @@ from runtime.errors import PeerLostError
 from runtime.gateway.api import Gateway
 from runtime.spec.base import Span
 from runtime.stage.balancer import DRAIN_SECONDS, Balancer, seating_of, wanting
-from runtime.stage.blocks import Blocks, num_blocks
+from runtime.stage.blocks import NONE, Blocks, num_blocks
 from runtime.stage.health import MOVING, MOVING_STATES
 from runtime.stage.lifeline import Lifeline
 from runtime.stage.lookout import Lookout
@@ -29,6 +29,7 @@ from runtime.stage.sessions import StageSessions
 from runtime.stage.source import SpanSource, configured
 from runtime.stage.terms import terms
 from runtime.stage.twin import refuse_twin
+from runtime.stage.weights import weights
 from runtime.swarm.directory import Directory
 from runtime.swarm.membership import Membership
 from runtime.swarm.records import Announced, ServerInfo, State
@@ -298,7 +299,7 @@ class Server:
             self._mailboxes,
             self._view,
         )
-        return Client(node, Tokenizer(checked.config.model))
+        return Client(node, Tokenizer(weights(checked.config, NONE)))
 
     def _record(self) -> ServerInfo:
         """Return what this server announces of itself."""

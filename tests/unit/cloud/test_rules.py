@@ -148,3 +148,10 @@ def test_rules_inside_a_cloud_are_the_same_before_and_after_its_instances_are_ma
         for group in before.groups.values()
         for rule in group.rules.values()
     )
+
+
+def test_shares_are_opened_to_their_readers_only() -> None:
+    share = {"name": "models", "host": "gpu-0", "path": "/srv/models", "readers": ["gpu-2"]}
+    fleet = cloud_fleet(shares=[share])
+    found = {line for line in text(wanted(fleet, "aws")) if "of shares" in line}
+    assert found == {"gpu-0: tcp 2049 from host gpu-2  # nfs of shares"}

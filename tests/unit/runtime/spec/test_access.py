@@ -75,7 +75,7 @@ def test_more_networks_may_reach_a_service_where_a_row_says_so() -> None:
     [
         (
             {"access": [row("dth", ["192.0.2.0/24"])]},
-            "there is no such service; choose one of dht, rpc, ssh",
+            "there is no such service; choose one of dht, rpc, smb, ssh",
         ),
         (
             {"access": [row("gateway", ["192.0.2.0/24"])]},
