@@ -195,6 +195,34 @@ def at_home(data: object, home: str) -> object:
     return paths.at_home(_plain(data), str(home))
 
 
+def fleet_cuda(plan: Mapping[str, Any], seen: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is to be done about a host's GPUs, by what the host has answered."""
+    from runtime.spec.answers import Seen
+    from runtime.spec.gpus.decision import CudaPlan, decide
+
+    return decide(
+        CudaPlan.model_validate_json(json.dumps(_plain(plan))),
+        Seen.model_validate_json(json.dumps(_plain(seen))),
+    ).model_dump(mode="json")
+
+
+def fleet_windows(hostvars: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the plans of the Windows machines; the inventory has been accepted before."""
+    from runtime.spec.inventory import windows_of
+    from runtime.spec.openings import openings
+    from runtime.spec.windows import windows_plan
+
+    fleet, ways = _fleet(hostvars), _connections(hostvars)
+    found = windows_of(_own(hostvars), fleet)
+    opened = openings(fleet) if found else {}
+    return {
+        name: windows_plan(
+            fleet.name, name, machine, fleet.hosts, opened, ways[name][0]
+        ).model_dump(mode="json")
+        for name, machine in found.items()
+    }
+
+
 def _plans(hostvars: Mapping[str, Mapping[str, Any]]) -> dict[str, "HostPlan"]:
     from runtime.spec.plan import plans
     from runtime.swarm.authority import fleet_authority
@@ -311,5 +339,7 @@ class FilterModule:
             "fleet_links_report": fleet_links_report,
             "fleet_network": fleet_network,
             "fleet_no_network": fleet_no_network,
+            "fleet_cuda": fleet_cuda,
+            "fleet_windows": fleet_windows,
             "at_home": at_home,
         }

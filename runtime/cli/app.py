@@ -10,6 +10,7 @@ from runtime import __version__
 from runtime.cli import (
     authority,
     balance,
+    cuda,
     demo,
     deploy,
     development,
@@ -24,6 +25,7 @@ from runtime.cli import (
     serve,
     swarm,
     targets,
+    windows,
 )
 from runtime.cli.output import messages
 from runtime.errors import StagefleetError
@@ -41,6 +43,8 @@ app.command()(deploy.deploy)
 app.command()(deploy.service)
 app.command()(deploy.firewall)
 app.command()(deploy.shares)
+app.command()(cuda.cuda)
+app.command()(windows.windows)
 app.command()(deploy.destroy)
 app.command()(ports.check_ports)
 app.command()(doctor.doctor)

@@ -8,6 +8,7 @@ import typer
 from rich.table import Table
 
 from runtime.checks.doctor.finding import EXIT_CODES, Verdict
+from runtime.cli.cuda import AllowReboot, rebooting
 from runtime.cli.doctor import examined, show
 from runtime.cli.options import DEFAULT_INVENTORY, InventoryPath
 from runtime.cli.output import messages, print_json, results
@@ -51,6 +52,7 @@ def deploy(
             help="Afterwards, do what ./fleet doctor does; never with --check or --limit.",
         ),
     ] = True,
+    allow_reboot: AllowReboot = False,
     limit: Limit = None,
 ) -> None:
     """Bring every host to what the inventory says: playbooks/site.yml.
@@ -58,7 +60,8 @@ def deploy(
     It looks at the hosts first, and refuses to begin where something fails.
     """
     ignoring = ["-e", "preflight_ignore=true"] if ignore_preflight else []
-    run_playbook("site", inventory, _changing(check, allow_public) + ignoring + _limited(limit))
+    allowed = _changing(check, allow_public) + rebooting(allow_reboot)
+    run_playbook("site", inventory, allowed + ignoring + _limited(limit))
     if examine and not check and limit is None:
         report = examined(inventory)
         show(report)

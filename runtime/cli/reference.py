@@ -98,8 +98,8 @@ def _inventory() -> Iterator[str]:
     yield from ("# The inventory's keys", "", _MADE, "")
     yield "Two variables describe a fleet: `fleet`, in `group_vars/all/fleet.yml`, and, for each"
     yield "host, `fleet_host`. Both are plain data. An unknown key is refused, and the nearest"
-    yield "known one is named."
-    for kind in (Kind.FLEET, Kind.HOST):
+    yield "known one is named. A Windows machine, which is no host itself, has `fleet_windows`."
+    for kind in (Kind.FLEET, Kind.HOST, Kind.WINDOWS):
         schema = schema_of(kind)
         (name,) = schema["properties"]
         yield from (

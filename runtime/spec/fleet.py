@@ -16,6 +16,8 @@ from runtime.spec.balance import balance_problems, num_blocks_of, servers_of
 from runtime.spec.base import Cidr, Frozen, Name, Span
 from runtime.spec.clouds import AzureCloud, Cloud, Instance
 from runtime.spec.doctor import Doctor
+from runtime.spec.gpus.wanted import Cuda, cuda_problems
+from runtime.spec.gpus.wanted import merged as merged_cuda
 from runtime.spec.host import BALANCED, Host, HostServer, HostStage
 from runtime.spec.instances import instance_problems, merged
 from runtime.spec.monitoring import (
@@ -139,6 +141,7 @@ class Site(Frozen):
         description="TCP settings of hosts with links; computed: from speed and round trip; "
         "guides: their fixed 128 MB; none: left as they are",
     )
+    cuda: Cuda = Field(default=Cuda(), description="drivers and CUDA of hosts with NVIDIA's GPUs")
 
     @model_validator(mode="after")
     def _services_reach_their_files(self) -> Self:
@@ -168,6 +171,10 @@ class Fleet(Site):
         if self.firewall.manage is None:
             return self.install.scope == "system"
         return self.firewall.manage
+
+    def cuda_of(self, host: str) -> Cuda:
+        """Return which driver and CUDA a host has, if it has a GPU."""
+        return merged_cuda(self.cuda, self.hosts[host].cuda)
 
     def instance(self, host: str) -> Instance | None:
         """Return what is asked for of a host's instance, or None where somebody else makes it."""
@@ -232,6 +239,7 @@ class Fleet(Site):
             *link_problems(
                 self.hosts, self.networks, self.operators, self.install.scope == "system"
             ),
+            *cuda_problems(self.cuda, {name: host.cuda for name, host in self.hosts.items()}),
             *_port_problems(self),
             *access_problems(self.access, self.operators, self.hosts),
             *_share_problems(self),

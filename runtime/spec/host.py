@@ -6,6 +6,7 @@ from pydantic import BeforeValidator, Field
 
 from runtime.spec.base import Address, Frozen, Name, Port
 from runtime.spec.clouds import Instance
+from runtime.spec.gpus.wanted import HostCuda
 from runtime.spec.network.declared import HostLink
 from runtime.spec.services import GATEWAY, GPU_EXPORTER, NFS, NODE_EXPORTER, PROOF, SMB, SSH
 from runtime.spec.shares import DEFAULT_ROOT, Directory
@@ -118,6 +119,9 @@ class Host(Frozen):
         default="auto",
         description="which firewall of the host is told; auto: ufw or firewalld where one of them "
         "runs, nftables otherwise; none: stagefleet keeps no rules there",
+    )
+    cuda: HostCuda | None = Field(
+        default=None, description="what differs here from fleet.cuda, such as for an older card"
     )
 
     @property

@@ -2,7 +2,8 @@
 
 Two variables carry the specification: `fleet`, the same for every host, and `fleet_host`, one for
 each machine. Both are plain data: `ansible-inventory` does not template, so Jinja is refused. A
-third, `fleet_host_cloud`, is what a cloud says of a host's instance: the plugin
+third, `fleet_windows`, is for machines with Windows, which are no hosts of the fleet but carry one.
+A fourth, `fleet_host_cloud`, is what a cloud says of a host's instance: the plugin
 `stagefleet_instances` sets it, keys of `fleet_host` that an operator has not written. And of
 Ansible's own variables, `group_names` says which hosts are in the group of those whose servers
 choose their blocks.
@@ -25,14 +26,16 @@ from runtime.spec.errors import SpecError
 from runtime.spec.fleet import Fleet, Site
 from runtime.spec.host import BALANCED, Host
 from runtime.spec.network.declared import with_links
+from runtime.spec.windows import Windows, windows_problems
 
 SITE_VARIABLE = "fleet"
 HOST_VARIABLE = "fleet_host"
 CLOUD_VARIABLE = "fleet_host_cloud"
+WINDOWS_VARIABLE = "fleet_windows"
 GROUPS_VARIABLE = "group_names"
 READ_VARIABLES = frozenset(
     {
-        *(SITE_VARIABLE, HOST_VARIABLE, CLOUD_VARIABLE, GROUPS_VARIABLE),
+        *(SITE_VARIABLE, HOST_VARIABLE, CLOUD_VARIABLE, WINDOWS_VARIABLE, GROUPS_VARIABLE),
         *("ansible_host", "ansible_port"),
     }
 )
@@ -90,9 +93,29 @@ def fleet_of(variables: Mapping[str, Mapping[str, Any]]) -> Fleet:
     balanced = tuple(name for name in hosts if _is_balanced(variables[name]))
     said = {key: getattr(site, key) for key in Site.model_fields}
     try:
-        return Fleet(**said, hosts=hosts, balanced=balanced)
+        fleet = Fleet(**said, hosts=hosts, balanced=balanced)
     except ValidationError as error:
         raise words(error, Fleet, SITE_VARIABLE) from error
+    windows_of(variables, fleet)
+    return fleet
+
+
+def windows_of(variables: Mapping[str, Mapping[str, Any]], fleet: Fleet) -> dict[str, Windows]:
+    """Return the Windows machines that these variables, by host, describe.
+
+    Raises:
+        SpecError: everything that is wrong with them, one finding a line.
+    """
+    found = {
+        name: _read(Windows, host[WINDOWS_VARIABLE], f"host {name}: {WINDOWS_VARIABLE}")
+        for name, host in sorted(variables.items())
+        if WINDOWS_VARIABLE in host
+    }
+    ways = {name: str(variables[name].get("ansible_host", name)) for name in found}
+    problems = windows_problems(found, fleet.hosts, ways)
+    if problems:
+        raise SpecError("\n".join(problems))
+    return found
 
 
 def notices(variables: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
@@ -162,7 +185,7 @@ def read_inventory(path: Path) -> Inventory:
         # As Ansible's own `group_names`, which `ansible-inventory` leaves out.
         variables.setdefault(name, {})[GROUPS_VARIABLE] = sorted(groups)
     for name, host in variables.items():
-        for key in (SITE_VARIABLE, HOST_VARIABLE):
+        for key in (SITE_VARIABLE, HOST_VARIABLE, WINDOWS_VARIABLE):
             _refuse_jinja(host.get(key), f"host {name}: {key}")
     return Inventory(fleet=fleet_of(variables), variables=variables)
 
@@ -210,13 +233,13 @@ def _read(model: type[Record], data: object, where: str) -> Record:
 
 
 def _typos(name: str, variables: Mapping[str, Any]) -> Iterator[str]:
-    known = (SITE_VARIABLE, HOST_VARIABLE, CLOUD_VARIABLE)
+    known = (SITE_VARIABLE, HOST_VARIABLE, WINDOWS_VARIABLE, CLOUD_VARIABLE)
     for key in variables:
         if key not in known and (
             key.startswith(f"{SITE_VARIABLE}_")
             or difflib.get_close_matches(key, known, cutoff=0.85)
         ):
-            near = difflib.get_close_matches(key, known[:2], n=1, cutoff=0)[0]
+            near = difflib.get_close_matches(key, known[:3], n=1, cutoff=0)[0]
             yield f"host {name}: unknown variable '{key}'; did you mean '{near}'?"
 
 

@@ -10,6 +10,7 @@ from runtime.spec.base import Frozen
 from runtime.spec.firewall import FirewallPlan, firewall_plans
 from runtime.spec.fleet import Fleet
 from runtime.spec.flows import Flow, flows
+from runtime.spec.gpus.decision import CudaPlan, cuda_plan
 from runtime.spec.links import binds_one, dht_port, link, multiaddr, require_made, rpc_port
 from runtime.spec.monitoring import (
     ExporterPlan,
@@ -95,6 +96,7 @@ class HostPlan(Frozen):
     scrape_targets: str
     network: NetworkPlan
     shares: SharesPlan
+    cuda: CudaPlan
 
 
 def plans(fleet: Fleet, peers: Mapping[str, Peer]) -> dict[str, HostPlan]:
@@ -141,6 +143,7 @@ def plans(fleet: Fleet, peers: Mapping[str, Peer]) -> dict[str, HostPlan]:
             scrape_targets=_scrape_targets(fleet, name),
             network=networks[name],
             shares=shares[name],
+            cuda=_cuda_plan(fleet, name, stages),
         )
         for name, host in fleet.hosts.items()
     }
@@ -151,6 +154,13 @@ def _scrape_targets(fleet: Fleet, host: str) -> str:
         return ""
     addresses = {other: link(fleet, host, other).address for other in fleet.hosts}
     return json.dumps(scrape_targets(fleet, addresses), indent=2) + "\n"
+
+
+def _cuda_plan(fleet: Fleet, host: str, stages: tuple[Stage, ...]) -> CudaPlan:
+    devices = (stage.device for stage in stages if stage.host == host and stage.device != "cpu")
+    found = tuple(dict.fromkeys(devices))
+    is_root = fleet.install.scope == "system"
+    return cuda_plan(fleet.name, host, found, fleet.cuda_of(host), is_root)
 
 
 def _unit_prefixes(fleet: Fleet) -> tuple[str, ...]:

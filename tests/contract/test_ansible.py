@@ -34,7 +34,7 @@ PLAYBOOKS = sorted((ROOT / "playbooks").glob("*.yml"))
 INVENTORIES = sorted(path for path in (ROOT / "inventories").iterdir() if path.is_dir())
 TEMPLATES = ROOT / "roles" / "unit" / "templates"
 # Those that others import.
-_VERBLESS = {"derive", "links", "links_back"}
+_VERBLESS = {"derive", "drivers", "gpus", "links", "links_back", "windows_machines"}
 _TASKS = {
     f"ansible.builtin.{name}"
     for name in ("set_fact", "fail", "group_by", "debug", "import_role", "import_tasks")

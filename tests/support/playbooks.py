@@ -34,9 +34,18 @@ def play(
     environment: Mapping[str, str] | None = None,
 ) -> Run:
     """Run a playbook to its end; `within` is a command that runs commands somewhere else."""
+    command = [*within, *playbook_command(verb, inventory, list(arguments))]
+    return run_command(
+        command,
+        {**os.environ, **playbook_environment(), "ANSIBLE_NOCOLOR": "1", **(environment or {})},
+    )
+
+
+def run_command(command: Sequence[str], environment: Mapping[str, str]) -> Run:
+    """Run one of Ansible's commands to its end."""
     done = subprocess.run(
-        [*within, *playbook_command(verb, inventory, list(arguments))],
-        env={**os.environ, **playbook_environment(), "ANSIBLE_NOCOLOR": "1", **(environment or {})},
+        list(command),
+        env=dict(environment),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
