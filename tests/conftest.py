@@ -33,6 +33,7 @@ _LAB: Final = (
     "firewall",
     "balanced",
     "removal",
+    "network",
     "vm",
 )
 

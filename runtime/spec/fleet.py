@@ -19,7 +19,7 @@ from runtime.spec.doctor import Doctor
 from runtime.spec.gpus.wanted import Cuda, cuda_problems
 from runtime.spec.gpus.wanted import merged as merged_cuda
 from runtime.spec.host import BALANCED, Host, HostServer, HostStage
-from runtime.spec.instances import instance_problems, merged
+from runtime.spec.instances import cloud_problems, merged
 from runtime.spec.monitoring import (
     Monitoring,
     exporter_port,
@@ -233,7 +233,10 @@ class Fleet(Site):
         # Ports can only be compared once every stage has its place.
         problems = _stage_problems(self) or [
             *_network_problems(self),
-            *_cloud_problems(self),
+            *cloud_problems(
+                {name: (host.instance, host.cloud) for name, host in self.hosts.items()},
+                self.clouds,
+            ),
             *_firewall_problems(self),
             *monitoring_problems(self.monitoring, self.hosts, self.install.scope),
             *link_problems(
@@ -313,31 +316,6 @@ def _network_problems(fleet: Fleet) -> list[str]:
 def _entries(host: Host) -> Iterator[HostStage | HostServer]:
     yield from host.stages
     yield from host.servers or ()
-
-
-def _cloud_problems(fleet: Fleet) -> list[str]:
-    """Return clouds that are described twice, and hosts that are in one which nobody describes."""
-    places: dict[str, list[str]] = {}
-    for name, cloud in fleet.clouds.items():
-        place = cloud.model_dump_json(exclude={"endpoint", "instance"})
-        places.setdefault(place, []).append(name)
-    # Each would remove what is made for the other.
-    twice = [
-        f"fleet.clouds {' and '.join(names)} are the same place: keep one of them"
-        for names in places.values()
-        if len(names) > 1
-    ]
-    asked = {name: (host.instance, host.cloud) for name, host in fleet.hosts.items()}
-    return [
-        *twice,
-        *(
-            f"host {name} is in the cloud '{host.cloud}', which is not one of fleet.clouds "
-            f"({', '.join(fleet.clouds) or 'there are none'})"
-            for name, host in fleet.hosts.items()
-            if host.cloud is not None and host.cloud not in fleet.clouds
-        ),
-        *instance_problems(asked, fleet.clouds),
-    ]
 
 
 def _firewall_problems(fleet: Fleet) -> list[str]:

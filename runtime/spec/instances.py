@@ -19,15 +19,36 @@ def merged(cloud: AwsCloud | GcpCloud, own: Instance) -> Instance:
     return cloud.instance.model_copy(update=said)
 
 
-def instance_problems(
+def cloud_problems(
     asked: Mapping[str, tuple[Instance | None, str | None]], clouds: Mapping[str, Cloud]
 ) -> Iterator[str]:
-    """Yield what is missing or wrong, so that no cloud is asked for half of what is needed.
+    """Yield clouds that are described twice or by nobody, and what is wrong with instances.
 
     Args:
         asked: by host, what it says of its instance, and the name of its cloud.
         clouds: by their names.
     """
+    places: dict[str, list[str]] = {}
+    for name, cloud in clouds.items():
+        place = cloud.model_dump_json(exclude={"endpoint", "instance"})
+        places.setdefault(place, []).append(name)
+    for names in places.values():
+        if len(names) > 1:
+            # Each would remove what is made for the other.
+            yield f"fleet.clouds {' and '.join(names)} are the same place: keep one of them"
+    for host, (_, cloud_name) in asked.items():
+        if cloud_name is not None and cloud_name not in clouds:
+            yield (
+                f"host {host} is in the cloud '{cloud_name}', which is not one of fleet.clouds "
+                f"({', '.join(clouds) or 'there are none'})"
+            )
+    yield from _instance_problems(asked, clouds)
+
+
+def _instance_problems(
+    asked: Mapping[str, tuple[Instance | None, str | None]], clouds: Mapping[str, Cloud]
+) -> Iterator[str]:
+    """Yield what is missing or wrong, so that no cloud is asked for half of what is needed."""
     for host, (instance, name) in asked.items():
         if instance is None:
             continue
