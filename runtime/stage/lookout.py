@@ -13,10 +13,14 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
+import structlog
+
 from runtime.errors import IdentityError, PeerLostError
 from runtime.spec.base import Span
 from runtime.swarm.records import ServerInfo
 from runtime.swarm.shortage import replicas
+
+log = structlog.get_logger()
 
 MOST_WATCHED: Final = 32
 """So many connections at the most; of more servers each is watched by as many others."""
@@ -89,10 +93,13 @@ class Lookout:
         while True:
             try:
                 await self._until_lost(peer_id)
-            except (PeerLostError, IdentityError):
+            except (PeerLostError, IdentityError) as error:
                 if was_there:
+                    log.warning("a server has died", peer_id=peer_id, reason=str(error))
                     self._lost[peer_id] = self._clock()
                     self._news.set()
+                else:
+                    log.debug("a server cannot be watched from here", reason=str(error))
                 return
             was_there = True
             await asyncio.sleep(_REDIAL_SECONDS)
