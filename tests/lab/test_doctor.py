@@ -83,7 +83,8 @@ def test_each_fault_is_found_where_it_is_with_its_remedy(at_risk: LabFleet) -> N
     failed = {key for key, each in found.items() if each["verdict"] == "fail"}
 
     full = found["gpu-1", "disk.room", "/"]
-    assert full["evidence"].startswith("0 B")
+    # Whoever writes a log meanwhile gives some of its room back.
+    assert full["evidence"].split()[1].startswith(("B", "KiB"))
     assert "find what fills it" in full["remedy"]
     assert {host for host, check, _ in failed if check == "disk.room"} == {"gpu-1"}
 
