@@ -262,7 +262,7 @@ class LabFleet:
             digest, path = line.split("  ", 1)
             found[path] = f"{found.get(path, '')} {digest}"
         alive = re.compile(
-            r"/(run|tmp|var/log|var/tmp|var/lib/systemd|var/lib/dbus|root/[.]ansible|home/[^/]+/[.]ansible)(/|$)"
+            r"/(run|tmp|var/cache/apt|var/log|var/tmp|var/lib/systemd|var/lib/dbus|root/[.]ansible|home/[^/]+/[.]ansible)(/|$)"
             r"|/(etc/machine-id|etc/[.]pwd[.]lock|etc/(passwd|group|shadow|gshadow|subuid|subgid)-)$"
             r"|.*/__pycache__(/|$)"
         )
