@@ -249,7 +249,7 @@ class LabFleet:
     def files(self, host: str) -> dict[str, str]:
         """Return every file of a host's disk: its kind, owner, mode, and what is in it.
 
-        Left out is what a running system, its packages and Ansible's connection write by themselves.
+        Left out is what a running system, apt and Ansible write by themselves.
         """
         everything = self.on(host, "find", "/", "-xdev", "-printf", r"%p\t%y %u %g %m %l\n")
         hashes = self.on(
