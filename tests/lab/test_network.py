@@ -112,7 +112,7 @@ def test_full_packets_pass_both_ways_and_a_smaller_hop_is_named(linked: LabFleet
     lab = linked.built()
     port = port_of(lab.topology, lab.topology.host("gpu-1"), "data")
     switch = ("ip", "-n", lab.place.namespace(SWITCH), "link", "set", port, "mtu")
-    # Behind the other tests an administrator's firewall is there, and refuses what is measured with.
+    # Behind the other tests an administrator has a firewall, which refuses what is measured with.
     if linked.runs_on("gpu-2", "systemctl", "is-active", "firewalld"):
         linked.succeed("firewall", "--limit", "gpu-2")
     run(*switch, "1500")
