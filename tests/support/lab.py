@@ -249,7 +249,7 @@ class LabFleet:
     def files(self, host: str) -> dict[str, str]:
         """Return every file of a host's disk: its kind, owner, mode, and what is in it.
 
-        Left out is what a running system, apt and Ansible write by themselves.
+        Left out is what a running system and Ansible's connection write by themselves.
         """
         everything = self.on(host, "find", "/", "-xdev", "-printf", r"%p\t%y %u %g %m %l\n")
         hashes = self.on(
@@ -262,8 +262,7 @@ class LabFleet:
             digest, path = line.split("  ", 1)
             found[path] = f"{found.get(path, '')} {digest}"
         alive = re.compile(
-            r"/(run|tmp|var/cache/apt|var/log|var/tmp|var/lib/systemd|var/lib/dbus|root/[.]ansible|home/[^/]+/[.]ansible)(/|$)"
-            r"|/var/lib/dpkg/status-old$"
+            r"/(run|tmp|var/log|var/tmp|var/lib/systemd|var/lib/dbus|root/[.]ansible|home/[^/]+/[.]ansible)(/|$)"
             r"|/(etc/machine-id|etc/[.]pwd[.]lock|etc/(passwd|group|shadow|gshadow|subuid|subgid)-)$"
             r"|.*/__pycache__(/|$)"
         )
