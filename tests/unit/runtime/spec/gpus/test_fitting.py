@@ -32,7 +32,7 @@ def test_what_is_installed_always_fits_together(
     if found.problem:
         assert "\n  -> " in found.problem
         return
-    source = source_of(system, origin)  # type: ignore[arg-type]
+    source = source_of(system, origin)  # type: ignore[arg-type]  # one of the two names
     assert source is not None
     there, _ = gpus(seen)
     build = next(build for build in BUILDS if build.name == found.build)
