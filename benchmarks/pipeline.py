@@ -139,7 +139,8 @@ def transformers_side(model: Path) -> Side:
 def engine_side(model: Path, threads: int) -> Side:
     """Return our engine with all blocks, in this process."""
     total = read_manifest(model).total_blocks
-    engine = load_engine(model, Span(start=0, end=total), dtype="float32", threads=threads)
+    torch.set_num_threads(threads)
+    engine = load_engine(model, Span(start=0, end=total), dtype="float32")
     tokenizer = AutoTokenizer.from_pretrained(model)
     prompt = tokenizer(PROMPT, return_tensors="pt")["input_ids"]
 

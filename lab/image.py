@@ -38,7 +38,8 @@ _INSTALLABLE: Final = (
 _KERNELS: Final = {"debian": "linux-image-cloud-amd64", "ubuntu": "linux-image-virtual"}
 VM_PACKAGES: Final = (
     *(_KERNELS.get(platform.freedesktop_os_release().get("ID", ""), "linux-image-generic"),),
-    *("initramfs-tools", "nfs-common", "nfs-kernel-server", "wireguard-tools", "zstd"),
+    *("cifs-utils", "initramfs-tools", "nfs-common", "nfs-kernel-server", "wireguard-tools"),
+    "zstd",
 )
 _UNREAD: Final = ("man", "doc", "locale", "info")
 _BUILD_SECONDS: Final = 900

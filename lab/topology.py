@@ -26,6 +26,8 @@ ADMINISTRATOR: Final = "admin"
 """The hosts' account that may become root; root itself can log in too."""
 
 KIND_VARIABLE: Final = "lab_kind"
+# Of a host that is no part of the fleet, what `fleet_host.addresses` is of the others.
+ADDRESSES_VARIABLE: Final = "lab_addresses"
 _OUTSIDE_MTU: Final = 1500
 # What a direct cable or a switch for storage is set to.
 _SHARED_MTU: Final = 9000
@@ -199,7 +201,7 @@ def _host(
     spec = inventory.fleet.hosts.get(name)
     shared = [network for network in networks[1:] if network.home == SWITCH]
     for network in shared:
-        for address in spec.addresses if spec else ():
+        for address in spec.addresses if spec else variables.get(ADDRESSES_VARIABLE, ()):
             if _is_in(address, network.cidr):
                 nics.append(_nic(f"data{len(nics) - 1}", network, address))
     outside_port = int(variables.get("ansible_port", SSH.port))

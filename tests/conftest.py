@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +34,8 @@ _LAB: Final = (
     "balanced",
     "removal",
     "network",
+    "cuda",
+    "shares",
     "vm",
 )
 
@@ -54,6 +56,18 @@ def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Ite
     said, end = lab.prepare_meanwhile()
     config.add_cleanup(end)
     return [said]
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, object]:
+    """Name what failed once more at the very end: in CI pytest shortens nothing before it."""
+    finished = yield
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("CI") and reporter:
+        for kind in ("failed", "error"):
+            for report in reporter.stats.get(kind, ()):
+                reporter.write_line(f"{kind}: {report.nodeid}")
+    return finished
 
 
 @pytest.fixture(scope="session")

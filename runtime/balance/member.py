@@ -15,7 +15,7 @@ import numpy as np
 from runtime.balance.decision import Decision, should_choose_other_blocks
 from runtime.balance.lease import claimed, highest_fence, holds, may_leave
 from runtime.balance.placement import Choice, helps
-from runtime.balance.reservation import line_before, ticket
+from runtime.balance.reservation import Line, line_before, ticket
 from runtime.balance.seat import Moves, Seat, has_gap, snapshot_of
 from runtime.balance.snapshot import Snapshot
 from runtime.spec.stage import StageConfig
@@ -64,7 +64,8 @@ class Member:
         seat: what it tells the others; `record` numbers what is said.
         doing: which step it is at.
         wake: when to call `advance` next at the latest, by the owner's clock.
-        load: the blocks to load, while `doing` is "loading".
+        load: the blocks to load now, or None. While it is "reserving" they may still become others:
+            it loads what it would get if nobody else came, because mostly nobody does.
         load_seconds: how long its last load took.
         news: decisions since the owner last took them.
     """
@@ -81,7 +82,7 @@ class Member:
     _gap: bool = False
     _not_before: float = 0
     _leave_at: float = 0
-    _ready: float = 0
+    _waiting: tuple[tuple[int, int], float] | None = None
 
     def record(self) -> Seat:
         """Return what to announce now, as something new."""
@@ -95,7 +96,9 @@ class Member:
             now: the owner's clock.
             others: the seats of all others, as seen now.
         """
+        others = tuple(others)
         self.seat = replace(self.seat, phase="reserving", start=0, end=0, ticket=ticket(others))
+        self._load_ahead(*self._line(others).chosen(self.seat))
         self._settle(now, "reserving")
 
     def loaded(self, now: float, seconds: float, throughput: float) -> None:
@@ -113,12 +116,16 @@ class Member:
         """
         if self.load is None:
             raise ValueError("nothing was to be loaded")
-        if self.seat.target is not None:
-            self._beside(now, seconds, throughput)
-            return
-        self.load_seconds = seconds
-        self._serve(now, self.load, throughput, moved=self.seat.claim is not None)
-        self.load = None
+        span, self.load, self.load_seconds = self.load, None, seconds
+        if self.doing == "reserving":
+            self._waiting = span, throughput
+        elif self.seat.target is not None:
+            # The old blocks are still served beside them.
+            self._waiting = span, throughput
+            self.doing = "leaving"
+            self.wake = max(now, self._leave_at)
+        else:
+            self._serve(now, span, throughput, moved=self.seat.claim is not None)
 
     def _serve(self, now: float, span: tuple[int, int], throughput: float, *, moved: bool) -> None:
         """Say that these blocks are served, and no others."""
@@ -134,15 +141,8 @@ class Member:
             claim=None,
             moves=self._moves(now),
         )
+        self._waiting = None
         self._rest(now)
-
-    def _beside(self, now: float, seconds: float, throughput: float) -> None:
-        """Have the new blocks beside the old ones, which are still served."""
-        self.load_seconds = seconds
-        self.load = None
-        self._ready = throughput
-        self.doing = "leaving"
-        self.wake = max(now, self._leave_at)
 
     def measured(self, throughput: float) -> None:
         """Say how fast it is now; whatever is being done goes on.
@@ -201,16 +201,20 @@ class Member:
             step(now, others)
 
     def _choose(self, now: float, others: tuple[Seat, ...]) -> None:
-        line = line_before(self.manner.total_blocks, self.seat, others, self.manner.replica_floor)
+        line = self._line(others)
         start, end = line.chosen(self.seat)
-        if (self.seat.start, self.seat.end) == (start, end):
-            choice = line.choice(self.seat)
-            self.news.append(choice)
-            self.seat = replace(self.seat, phase="joining", reason=choice.reason)
-            self._load(start, end)
-        else:
+        self._load_ahead(start, end)
+        if (self.seat.start, self.seat.end) != (start, end):
             self.seat = replace(self.seat, start=start, end=end)
             self._settle(now, "reserving")
+            return
+        choice = line.choice(self.seat)
+        self.news.append(choice)
+        self.seat = replace(self.seat, phase="joining", reason=choice.reason)
+        if self._waiting is None:
+            self._load(start, end)
+        else:
+            self._serve(now, *self._waiting, moved=False)
 
     def _look(self, now: float, others: tuple[Seat, ...]) -> None:
         if any(seat.phase == "reserving" for seat in others):
@@ -262,9 +266,9 @@ class Member:
 
     def _switch(self, now: float) -> None:
         """Serve the new blocks instead of the old ones, from one moment to the next."""
-        if self.seat.target is None:
+        if self._waiting is None:
             raise ValueError("there are no blocks to go to")
-        self._serve(now, self.seat.target, self._ready, moved=True)
+        self._serve(now, *self._waiting, moved=True)
 
     def _still_helps(self, others: tuple[Seat, ...]) -> bool:
         """Return whether others still serve what it leaves, and nobody else has filled its place.
@@ -298,6 +302,17 @@ class Member:
         before = self._gap
         self._gap = has_gap(self.manner.total_blocks, (*others, self.seat))
         return self._gap and not before
+
+    def _line(self, others: tuple[Seat, ...]) -> Line:
+        """Return all that it chooses its first blocks behind."""
+        return line_before(self.manner.total_blocks, self.seat, others, self.manner.replica_floor)
+
+    def _load_ahead(self, start: int, end: int) -> None:
+        """Load what it would get as things are, unless it does so already."""
+        if self._waiting is not None and self._waiting[0] != (start, end):
+            self._waiting = None
+        if self._waiting is None:
+            self.load = start, end
 
     def _load(self, start: int, end: int) -> None:
         self.doing = "loading"

@@ -11,6 +11,7 @@ from runtime.engine.engine import Cache
 from runtime.errors import ModelError, RequestError, SessionError
 from runtime.model.check import check_model
 from runtime.model.dtype import DTYPES
+from runtime.model.going import Going
 from runtime.model.loader import SpanModel, load_span
 from runtime.model.manifest import Manifest
 from runtime.spec.base import Span
@@ -183,9 +184,9 @@ def load_engine(
     *,
     device: str = "auto",
     dtype: str = "auto",
-    threads: int = 0,
     embeddings: bool | None = None,
     head: bool | None = None,
+    going: Going = lambda: None,
 ) -> ReferenceEngine:
     """Load a span and return the engine that runs it.
 
@@ -194,9 +195,9 @@ def load_engine(
         span: the blocks to run; may be empty.
         device: auto, cpu, cuda or cuda:N.
         dtype: float32, bfloat16, float16, or auto for what the directory holds.
-        threads: CPU threads of the whole process; 0: torch's own choice.
         embeddings: whether it embeds token ids; default: it has block 0.
         head: whether it makes logits; default: it has the last block.
+        going: called before each block; what it raises ends this.
 
     Raises:
         ConfigError: the device is not there.
@@ -206,11 +207,8 @@ def load_engine(
     manifest = check_model(directory, span, embeddings=embeddings, head=head)
     if dtype not in {"auto", *DTYPES}:
         raise ModelError(f"dtype '{dtype}' is unknown", f"use auto or one of {', '.join(DTYPES)}")
-    if threads:
-        torch.set_num_threads(threads)
     model = load_span(
         directory,
-        manifest,
         span,
         embeddings=span.start == 0 if embeddings is None else embeddings,
         head=span.end == manifest.total_blocks if head is None else head,
@@ -218,6 +216,7 @@ def load_engine(
         dtype=next(
             (known for name, known in DTYPES.items() if name == dtype), DTYPES[manifest.dtype]
         ),
+        going=going,
     )
     return ReferenceEngine(manifest, span, model, where)
 

@@ -6,9 +6,10 @@ for a block; only decode steps too short to be worth the hand-over run on the ev
 """
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -20,6 +21,7 @@ from runtime.engine.options import Sampling
 from runtime.engine.pace import Pace
 from runtime.engine.sampling import sample
 from runtime.errors import ServerFullError
+from runtime.model.going import Going
 from runtime.spec.base import Span
 
 Result = TypeVar("Result")
@@ -80,16 +82,37 @@ class Worker:
         self._decode_ns = _SHORT_STEP_NS
 
     @classmethod
-    async def load(cls, load: Callable[[], Engine], kv_cache_mib: int) -> "Worker":
-        """Return a worker for the engine that `load` makes, in the thread that will use it."""
+    async def load(
+        cls, load: Callable[[Going], Engine], kv_cache_mib: int, threads: int = 0
+    ) -> "Worker":
+        """Return a worker for the engine that `load` makes, in the thread that will use it.
+
+        Args:
+            load: calls its argument now and then, so that it ends when this is cancelled.
+            kv_cache_mib: see `__init__`.
+            threads: CPU threads of the whole process; 0: torch's own choice.
+        """
         thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compute")
         loop = asyncio.get_running_loop()
+        cancelled = threading.Event()
+
+        def going() -> None:
+            if cancelled.is_set():
+                raise CancelledError
+
+        def begin() -> Engine:
+            if threads:
+                torch.set_num_threads(threads)
+            return load(going)
+
         try:
-            engine = await loop.run_in_executor(thread, load)
+            engine = await loop.run_in_executor(thread, begin)
             # torch keeps this setting for each thread, and short steps run in this one.
             torch.set_num_threads(await loop.run_in_executor(thread, torch.get_num_threads))
         except BaseException:
-            thread.shutdown(wait=False, cancel_futures=True)
+            cancelled.set()
+            # Whoever loads next needs the memory.
+            await asyncio.to_thread(thread.shutdown, wait=True, cancel_futures=True)
             raise
         return cls(engine, thread, kv_cache_mib)
 

@@ -13,7 +13,8 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from runtime.errors import ModelError
 from runtime.model.architecture import architecture
-from runtime.model.manifest import EMBEDDINGS, HEAD, Manifest, block_file
+from runtime.model.going import Going
+from runtime.model.manifest import EMBEDDINGS, HEAD, block_file, read_manifest
 from runtime.model.skeleton import empty_model, read_config, span_config
 from runtime.model.tensor_file import is_aligned
 from runtime.spec.base import Span
@@ -88,23 +89,24 @@ class _NoPositions(nn.Module):
 
 def load_span(
     directory: Path,
-    manifest: Manifest,
     span: Span,
     *,
     embeddings: bool,
     head: bool,
     device: torch.device,
     dtype: torch.dtype,
+    going: Going,
 ) -> SpanModel:
     """Return the span's modules with their weights on `device`.
 
     On a CPU and without a change of `dtype` the weights stay in the page cache: they are mapped,
     not copied, if their file is aligned (`runtime.model.tensor_file`). Otherwise one file at a time
-    is converted.
+    is converted. Before each block `going` is called; what it raises ends this.
 
     Raises:
         ModelError: the directory does not hold what its manifest says.
     """
+    manifest = read_manifest(directory)
     family = architecture(manifest.model_type)
     config = span_config(read_config(directory), span)
     causal = empty_model(config, dtype)
@@ -117,6 +119,7 @@ def load_span(
         return _read(directory / name, device, dtype)
 
     for index, block in enumerate(getattr(base, family.blocks)):
+        going()
         number = span.start + index
         _fill(block, f"{family.base}.{family.blocks}.{number}.", read(block_file(number)))
     edge = read(EMBEDDINGS) if embeddings or (head and manifest.tied) else {}

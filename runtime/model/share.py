@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 
 from runtime.errors import ModelError
 from runtime.model.check import BadFile
+from runtime.model.going import Going
 from runtime.model.manifest import MANIFEST, ModelFile, read_manifest
 from runtime.spec.base import Span
 
@@ -81,6 +82,7 @@ def local_model(
     embeddings: bool,
     cache: Path | None,
     seconds: float,
+    going: Going = lambda: None,
 ) -> Path:
     """Return a directory from which a span can be loaded whose files are as the manifest says.
 
@@ -90,13 +92,18 @@ def local_model(
         embeddings: see `Manifest.files_for`.
         cache: where to keep what was read; None: nowhere, and `directory` is returned.
         seconds: how long reading may stand still.
+        going: called for every piece that is read; what it raises ends this.
 
     Raises:
         ModelError: the server is silent, files are not as the manifest says (each is named), or
             there is no room for them.
     """
 
-    def work(tick: Tick) -> Path:
+    def work(came: Tick) -> Path:
+        def tick() -> None:
+            came()
+            going()
+
         manifest = read_manifest(directory)
         files = manifest.files_for(span, embeddings=embeddings)
         if cache is None:

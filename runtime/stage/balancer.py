@@ -94,7 +94,9 @@ class Balancer:
         self._renewed = -float("inf")
         self._loading: asyncio.Task[float] | None = None
         self._load_started = 0.0
+        self._load_span: tuple[int, int] | None = None
         self._beside: Span | None = None
+        self._serves: tuple[int, int] | None = None
         self._drains_since: float | None = None
         self._online = asyncio.Event()
 
@@ -127,9 +129,7 @@ class Balancer:
                     log.warning("the balance waits for discovery", reason=str(error))
                 await self._pause()
         finally:
-            if self._loading is not None:
-                self._loading.cancel()
-                await asyncio.gather(self._loading, return_exceptions=True)
+            await self._stop_loading()
 
     async def _step(self, others: tuple[Seat, ...]) -> None:
         member, now = self._member, time.monotonic()
@@ -143,12 +143,14 @@ class Balancer:
         member.advance(now, others)
         self._tell_news()
         self._settle_beside()
+        self._tell_ready()
         if member.doing == "draining":
             self._drain(now)
         else:
             self._drains_since = None
-        if member.load is not None and self._loading is None:
-            self._load(now, Span(start=member.load[0], end=member.load[1]))
+        if member.load is not None and (self._loading is None or member.load != self._load_span):
+            await self._stop_loading()
+            self._load(member.load)
         if member.seat != self._said or now - self._renewed >= member.manner.renew_seconds:
             # Said before it is announced: what fails is said again in the next period.
             self._said, self._renewed = member.record(), now
@@ -157,8 +159,16 @@ class Balancer:
                 # And others can know.
                 self._online.set()
 
-    def _load(self, now: float, span: Span) -> None:
-        self._load_started = now
+    async def _stop_loading(self) -> None:
+        """Give up what is being loaded, and wait until its memory is free."""
+        if self._loading is not None:
+            self._loading.cancel()
+            await asyncio.gather(self._loading, return_exceptions=True)
+            self._loading = None
+
+    def _load(self, wanted: tuple[int, int]) -> None:
+        self._load_started, self._load_span = time.monotonic(), wanted
+        span = Span(start=wanted[0], end=wanted[1])
         beside = self._member.seat.target is not None
         self._beside = span if beside else None
         work = self._host.load_beside(span) if beside else self._host.load(span)
@@ -177,8 +187,6 @@ class Balancer:
             self._member.stay(now)
             return
         self._member.loaded(now, now - self._load_started, throughput)
-        if self._beside is None:
-            self._tell_ready()
 
     def _settle_beside(self) -> None:
         """Serve or forget what was loaded beside, as the member has decided."""
@@ -188,7 +196,6 @@ class Balancer:
         span, self._beside = self._beside, None
         if (seat.start, seat.end) == (span.start, span.end):
             self._host.switch()
-            self._tell_ready()
         else:
             log.info("the move is given up: the swarm needs it no more")
             self._host.drop()
@@ -228,6 +235,10 @@ class Balancer:
 
     def _tell_ready(self) -> None:
         seat = self._member.seat
+        serves = (seat.start, seat.end) if seat.phase == "online" else None
+        before, self._serves = self._serves, serves
+        if serves in {None, before}:
+            return
         ready = (
             f"Load Balancing server ready, blocks={list(range(seat.start, seat.end))}, "
             f"throughput={seat.throughput:.2f} rps"

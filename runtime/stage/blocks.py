@@ -226,16 +226,17 @@ class Blocks:
         config = self._checked.config
         log.info("loading", model=str(config.model), blocks=str(span))
         return await Worker.load(
-            lambda: load_engine(
-                weights(config, span),
+            lambda going: load_engine(
+                weights(config, span, going),
                 span,
                 device=config.device,
                 dtype=config.dtype,
-                threads=config.threads,
                 # Whoever has block 0, only the client side turns token ids into hidden states.
                 embeddings=config.stage == 0,
+                going=going,
             ),
             config.kv_cache_mib,
+            config.threads,
         )
 
 

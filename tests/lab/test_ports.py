@@ -34,7 +34,7 @@ def test_every_declared_way_is_proven_and_open_doors_are_named(
     assert rows["gpu-0", "gateway"]["verdict"] == "ok"
     for host in fleet.fleet.hosts:
         assert "stagefleet-port" not in fleet.on(host, "ps", "-eo", "comm")
-        assert fleet.files(host) == virgin[host]
+        assert fleet.changes(host, virgin[host]) == {}
 
 
 def test_a_port_that_is_mapped_to_another_is_named(fleet: LabFleet) -> None:

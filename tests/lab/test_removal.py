@@ -23,7 +23,7 @@ def test_hosts_are_left_as_they_were(deployed: LabFleet, virgin: dict[str, dict[
     assert deployed.pids() == before
     deployed.succeed("destroy", *name)
     for host, files in virgin.items():
-        assert deployed.files(host) == files
+        assert deployed.changes(host, files) == {}
     assert "stagefleet" not in deployed.on("gpu-0", "nft", "list", "ruleset")
     assert deployed.runs_on("gpu-0", "nft", "list", "table", "inet", "alice")
     assert "inactive" in deployed.on("gpu-1", "ufw", "status")

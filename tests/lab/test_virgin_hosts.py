@@ -85,7 +85,7 @@ def test_a_check_of_virgin_hosts_fails_nothing_and_changes_nothing(
     run = fleet.succeed("site", "--check", "--diff")
     for host, files in virgin.items():
         assert run.count(host, "changed") > 0
-        assert fleet.files(host) == files
+        assert fleet.changes(host, files) == {}
     assert '+  "stage": 1' in run.output
     # Of each kind of firewall.
     assert "+ip saddr 10.77.0.0/24 tcp dport 22 accept" in run.output

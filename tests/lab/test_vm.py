@@ -11,11 +11,20 @@ from lab import build
 from lab.errors import LabError
 from lab.machine import Machine
 from lab.process import run
-from tests.support.lab import LabFleet
+from lab.topology import ADDRESSES_VARIABLE
+from tests.support.lab import LabFleet, join
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 _DELAY = 60
+# What fills 10 Gb/s over 50 ms: twice its 62.5 MB, as a power of two.
+_FAR = {
+    "net.core.rmem_max": ["134217728"],
+    "net.core.wmem_max": ["134217728"],
+    "net.core.default_qdisc": ["fq"],
+    "net.ipv4.tcp_congestion_control": ["bbr"],
+    "net.ipv4.tcp_rmem": ["4096", "131072", "134217728"],
+}
 
 
 @pytest.fixture(scope="module")
@@ -91,8 +100,33 @@ def test_it_delays_packets(vm: Machine, fleet: LabFleet) -> None:
     assert float(found[1]) >= _DELAY
 
 
-def test_its_disk_outlives_a_power_cut(vm: Machine, fleet: LabFleet) -> None:
-    told(vm, "echo kept >/root/note && sync")
-    vm.kill()
-    fleet.built().boot(["vm-0"])
-    assert told(vm, "cat /root/note").strip() == "kept"
+def test_its_disk_and_its_tuned_link_outlive_a_power_cut(vm: Machine, fleet: LabFleet) -> None:
+    told(vm, "apt-get update --quiet && apt-get install --yes --quiet ethtool")
+    card = "ethtool --show-ring data0 | sed -n '/Current/,$p' | grep RX:"
+    before = {key: told(vm, f"sysctl -n {key}").strip() for key in _FAR}
+    with fleet.changed():
+        join(fleet, "vm-0")
+        (address,) = fleet.hosts["vm-0"][ADDRESSES_VARIABLE]
+        nic = {"rx_ring": 128, "lro": True, "queues": 8}
+        link = {"interface": "data0", "address": address, "nic": nic}
+        fleet.hosts["vm-0"]["fleet_host"]["links"] = [link]
+        # An ocean away, so that a whole kernel's settings change.
+        fleet.site["networks"][0] |= {"mtu": 9000, "speed_gbps": 10, "rtt_ms": 50}
+        found = fleet.succeed("network", "--limit", "vm-0")
+        said = " ".join(found.output.split())
+        assert "data0 queues: 8 is asked for, 1 is set" in said
+        again = fleet.succeed("network", "--limit", "vm-0")
+        assert again.count("vm-0", "changed") == 0
+
+        told(vm, "echo kept >/root/note && sync")
+        vm.kill()
+        fleet.built().boot(["vm-0"])
+        assert told(vm, "cat /root/note").strip() == "kept"
+        assert {key: told(vm, f"sysctl -n {key}").split() for key in _FAR} == _FAR
+        assert told(vm, card).split() == ["RX:", "128"]
+        assert " fq " in told(vm, "tc qdisc show dev data0")
+        assert told(vm, "cat /sys/class/net/data0/mtu").strip() == "9000"
+
+        fleet.succeed("revert_network", "--limit", "vm-0")
+        assert {key: told(vm, f"sysctl -n {key}").strip() for key in _FAR} == before
+        assert told(vm, card).split() == ["RX:", "256"]

@@ -24,7 +24,7 @@ from lab.network import inside
 from lab.place import STATE
 from lab.process import run, succeeds
 from lab.ssh import operator_environment
-from lab.topology import OPERATOR
+from lab.topology import ADDRESSES_VARIABLE, OPERATOR
 from runtime.cli.project import ROOT, playbook_environment
 from runtime.spec.fleet import Fleet
 from runtime.spec.inventory import GROUPS_VARIABLE, read_inventory
@@ -267,6 +267,19 @@ class LabFleet:
             r"|.*/__pycache__(/|$)"
         )
         return {path: what for path, what in found.items() if not alive.match(path)}
+
+    def changes(self, host: str, before: dict[str, str]) -> dict[str, tuple[str, str]]:
+        """Return what has changed of a host's files: how each was, and is now; "" is: not there."""
+        now = self.files(host)
+        pairs = {path: (before.get(path, ""), now.get(path, "")) for path in before | now}
+        return {path: (was, it_is) for path, (was, it_is) in pairs.items() if was != it_is}
+
+
+def join(fleet: LabFleet, host: str) -> None:
+    """Let a host of the lab that was no part of the fleet be one, without a stage."""
+    variables = fleet.hosts[host]
+    addresses = [*variables[ADDRESSES_VARIABLE], variables["ansible_host"]]
+    variables["fleet_host"] = {"addresses": addresses}
 
 
 def first_text(asked: subprocess.Popen[str], characters: int) -> str:

@@ -48,6 +48,8 @@ class _Server:
     policy: Policy
     throughput: float
     serves: tuple[int, int] | None = None
+    loads: tuple[int, int] | None = None
+    load_number: int = 0
     told: Seat | None = None
     looked_at: float = -1
     wakes_at: float = -1
@@ -187,6 +189,8 @@ class World:
             policy.advance(clock, others)
             server.looked_at = now
             self._changed(now, peer, server, before)
+        self._serve(now, server)
+        self._load(now, peer, server)
         self._tell(now, server)
         if np.isfinite(policy.wake):
             server.wakes_at = max(now, policy.wake - server.life.skew)
@@ -206,24 +210,41 @@ class World:
                 known = known.with_server(ghost)
             self.measure.leaves(now, peer, known)
             policy.drained()
-            server.serves = None
-            self._count(now)
-        if policy.seat.phase in {"reserving", "joining"} and server.serves is not None:
-            server.serves = None
-            self._count(now)
-        if policy.doing == "loading":
+        if policy.doing == "loading" or before == "reserving":
+            # What a newcomer loads ahead counts once, whatever it chooses in the end.
             self.measure.loads(policy.seat)
-            self._at(now + self._workload.load_seconds, self._loaded, peer)
 
-    def _loaded(self, now: float, peer: str) -> None:
-        server = self._servers.get(peer)
-        if server is None:
+    def _serve(self, now: float, server: _Server) -> None:
+        """Let a server serve what it says."""
+        seat = server.policy.seat
+        span = (seat.start, seat.end) if seat.phase in {"online", "draining"} else None
+        if span != server.serves:
+            server.serves = span
+            self._count(now)
+
+    def _load(self, now: float, peer: str, server: _Server) -> None:
+        """Let a server begin to load what it wants; what it was loading before is forgotten."""
+        if server.policy.load == server.loads:
             return
-        server.serves = server.policy.load
-        server.policy.loaded(server.clock(now), self._workload.load_seconds, server.throughput)
-        self._count(now)
-        self._tell(now, server)
-        self._at(now, self._step_again, peer)
+        server.loads = server.policy.load
+        server.load_number += 1
+        if server.loads is not None:
+            at = now + self._workload.load_seconds
+            self._at(at, self._loaded(server.load_number), peer)
+
+    def _loaded(self, number: int) -> Callable[[float, str], None]:
+        def act(now: float, peer: str) -> None:
+            server = self._servers.get(peer)
+            if server is None or server.load_number != number:
+                return
+            seconds = self._workload.load_seconds
+            server.policy.loaded(server.clock(now), seconds, server.throughput)
+            server.loads = server.policy.load
+            self._serve(now, server)
+            self._tell(now, server)
+            self._at(now, self._step_again, peer)
+
+        return act
 
     def _step_again(self, now: float, peer: str) -> None:
         server = self._servers.get(peer)

@@ -33,7 +33,7 @@ def cost(cache: Cache, tokens: int) -> float:
 
 @pytest.fixture
 async def made(engine: Recorder) -> AsyncIterator[Worker]:
-    found = await Worker.load(lambda: engine, kv_cache_mib=1)
+    found = await Worker.load(lambda _: engine, kv_cache_mib=1)
     yield found
     found.stop()
 

@@ -254,15 +254,6 @@ def test_an_engine_says_what_it_is(llama: Whole) -> None:
     assert engine.block_kv_bytes == 2 * 2 * 8 * 4  # k and v, heads, width, bytes
 
 
-def test_threads_are_set_for_the_process(llama: Whole) -> None:
-    _, directory = llama
-    load_engine(directory, Span(start=1, end=2), device="cpu", threads=2)
-    assert torch.get_num_threads() == 2
-    torch.set_num_threads(1)
-    load_engine(directory, Span(start=1, end=2), device="cpu", threads=0)
-    assert torch.get_num_threads() == 1
-
-
 def test_what_does_not_fit_is_refused(llama: Whole) -> None:
     _, directory = llama
     engine = load_engine(directory, Span(start=0, end=BLOCKS), device="cpu")

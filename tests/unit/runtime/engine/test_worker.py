@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor
 from runtime.engine import worker as module
 from runtime.engine.worker import Worker
 from runtime.errors import ServerFullError, SessionError
+from runtime.model.going import Going
 from runtime.spec.base import Span
 from tests.support.recorder import HIDDEN, Recorder
 
@@ -26,7 +28,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Recorder:
 
 @pytest.fixture
 async def worker(engine: Recorder) -> AsyncIterator[Worker]:
-    made = await Worker.load(lambda: engine, kv_cache_mib=1)
+    made = await Worker.load(lambda _: engine, kv_cache_mib=1)
     yield made
     made.stop()
 
@@ -121,19 +123,37 @@ async def test_other_work_is_not_held_up_by_a_session_of_short_steps(worker: Wor
     assert beats >= 10
 
 
-async def test_the_loop_computes_with_as_many_threads_as_the_engine_asked_for(
+async def test_the_loop_computes_with_as_many_threads_as_were_asked_for(
     engine: Recorder,
 ) -> None:
     before = torch.get_num_threads()
 
-    def load() -> Recorder:
-        torch.set_num_threads(before + 1)
-        return engine
-
-    worker = await Worker.load(load, kv_cache_mib=1)
+    worker = await Worker.load(lambda _: engine, kv_cache_mib=1, threads=before + 1)
     assert torch.get_num_threads() == before + 1
     torch.set_num_threads(before)
     worker.stop()
+
+
+async def test_loading_that_nobody_waits_for_ends_and_is_waited_for(engine: Recorder) -> None:
+    began, ended = threading.Event(), threading.Event()
+
+    def load(going: Going) -> Recorder:
+        began.set()
+        try:
+            for _ in range(1000):
+                going()
+                time.sleep(0.01)  # as reading a block takes
+        finally:
+            time.sleep(0.1)  # as freeing memory takes
+            ended.set()
+        return engine
+
+    loading = asyncio.create_task(Worker.load(load, kv_cache_mib=1))
+    await asyncio.to_thread(began.wait, 10)
+    loading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await loading
+    assert ended.is_set()
 
 
 async def test_sessions_share_the_budget_and_give_back_what_they_took(worker: Worker) -> None:

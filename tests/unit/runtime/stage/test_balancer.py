@@ -39,12 +39,19 @@ class Alone:
         self.said: list[Seat] = []
         self.balancer = Balancer(CONFIG, 8, wanting("me", 4, 1.0), self)
         self.loaded: list[Span] = []
+        self.loads = asyncio.Event()
+        self.loads.set()
         self.speed = 2.0
 
     async def load(self, span: Span) -> float:
-        """Load at once, and perhaps lose discovery meanwhile."""
+        """Load as soon as it may, and perhaps lose discovery meanwhile."""
         self.loaded.append(span)
         self.lost = self.loses
+        try:
+            await self.loads.wait()
+        except asyncio.CancelledError:
+            self.done.append(f"gave up {span.start}")
+            raise
         return self.speed
 
     async def load_beside(self, span: Span) -> float:
@@ -129,6 +136,30 @@ def other(name: str, start: int, end: int) -> ServerInfo:
 
 # Four servers, three of them with the same blocks: of these "me" is the one to move.
 CROWD = (other("a", 0, 4), other("b", 0, 4), other("c", 4, 8))
+
+
+async def test_a_newcomer_loads_ahead_and_gives_up_what_it_does_not_get() -> None:
+    host = Alone()
+    host.loads.clear()
+    running = asyncio.create_task(host.balancer.run())
+    async with asyncio.timeout(30):
+        while True:
+            await asyncio.sleep(0.01)  # until it loads; the timeout ends it
+            if host.loaded:
+                break
+        assert host.balancer.seat.phase == "reserving"
+        host.others = CROWD[:1]
+        while True:
+            await asyncio.sleep(0.01)  # until it has seen the other; the timeout ends it
+            if len(host.loaded) == 2:
+                break
+        host.loads.set()
+        await host.balancer.online()
+    running.cancel()
+    await asyncio.wait([running])
+    assert host.loaded == [Span(start=0, end=4), Span(start=4, end=8)]
+    assert host.done == ["gave up 0"]
+    assert all(said.start == 4 for said in host.said if said.phase in {"joining", "online"})
 
 
 @contextlib.asynccontextmanager
