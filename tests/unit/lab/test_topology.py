@@ -55,6 +55,13 @@ def test_the_labs_own_inventory_has_every_kind_of_host(lab: Topology) -> None:
     assert any(one.environment for one in lab.hosts)
 
 
+def test_a_host_that_is_no_part_of_the_fleet_is_on_its_networks_too() -> None:
+    other = {"ansible_host": "10.1.0.9", "lab_addresses": ["10.2.0.9"]}
+    made = topology(inventory(a=host(3, 0), other=other))
+    cards = [(nic.interface, nic.network, nic.address) for nic in made.host("other").nics]
+    assert cards == [("eth0", OUTSIDE, "10.1.0.9/24"), ("data0", "fast", "10.2.0.9/24")]
+
+
 def test_every_address_is_in_its_network_and_nobody_elses(lab: Topology) -> None:
     seen = [lab.operator, *(nat.public_ip for nat in lab.nats)]
     for one in lab.hosts:
