@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 
 import structlog
@@ -24,6 +26,39 @@ log = structlog.get_logger()
 _CONNECT_SECONDS = 5
 _STOP_SECONDS = 5
 _PEER = "/p2p/"
+_opened: ContextVar[list[asyncio.StreamWriter] | None] = ContextVar("opened", default=None)
+
+
+def _note_connections(p2p: P2P) -> None:
+    """Let `_closing` know of every connection to the daemon that is opened for one question."""
+    connector = p2p._client.control.daemon_connector
+    open_connection = connector.open_connection
+
+    async def noting() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await open_connection()
+        opened = _opened.get()
+        if opened is not None:
+            opened.append(writer)
+        return reader, writer
+
+    connector.open_connection = noting
+
+
+@contextlib.contextmanager
+def _closing() -> Iterator[None]:
+    """Close the connections to the daemon that are opened in here.
+
+    hivemind does so where the daemon answers, not where it ends or nobody waits any longer; an open
+    one is a descriptor too many, and a loop cannot be closed with it.
+    """
+    opened: list[asyncio.StreamWriter] = []
+    before = _opened.set(opened)
+    try:
+        yield
+    finally:
+        _opened.reset(before)
+        for writer in opened:
+            writer.close()
 
 
 class Node:
@@ -31,6 +66,7 @@ class Node:
 
     def __init__(self, p2p: P2P, dht: DHTNode, initial_peers: tuple[str, ...]) -> None:
         """Use `start`."""
+        _note_connections(p2p)
         self._p2p = p2p
         self._dht = dht
         self._initial_peers = [Multiaddr(peer) for peer in initial_peers]
@@ -105,7 +141,8 @@ class Node:
             EOFError: the daemon ended while it was asked.
         """
         try:
-            connected = {peer.peer_id for peer in await self._p2p.list_peers()}
+            with _closing():
+                connected = {peer.peer_id for peer in await self._p2p.list_peers()}
         except ControlFailure as error:
             raise OSError(f"the libp2p daemon cannot list its peers: {error}") from error
         known = self._dht.protocol.routing_table.peer_id_to_uid
@@ -119,7 +156,7 @@ class Node:
 
     async def _connect(self, peer_id: PeerID, peer: Multiaddr) -> None:
         address = Multiaddr(str(peer).rsplit(_PEER, 1)[0])
-        with contextlib.suppress(ControlFailure, TimeoutError, P2PDaemonError):
+        with contextlib.suppress(ControlFailure, TimeoutError, P2PDaemonError), _closing():
             async with asyncio.timeout(_CONNECT_SECONDS):
                 # hivemind connects by itself only to peers that it is given before it starts.
                 await self._p2p._client.connect(peer_id, [address])
