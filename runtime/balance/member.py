@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 
+from runtime.balance.coordinate import Coordinate
 from runtime.balance.decision import Decision, should_choose_other_blocks
 from runtime.balance.lease import claimed, highest_fence, holds, may_leave
 from runtime.balance.placement import Choice, helps
@@ -151,6 +152,15 @@ class Member:
             throughput: decode steps per second through all its blocks.
         """
         self.seat = replace(self.seat, throughput=throughput)
+
+    def located(self, coordinate: Coordinate | None) -> None:
+        """Say where it is in the network.
+
+        From the first choice of a newcomer to its last one that stays what it was, because others
+        foresee the choice by it.
+        """
+        if self.doing != "reserving" or self.seat.start == self.seat.end:
+            self.seat = replace(self.seat, coordinate=coordinate)
 
     def drained(self) -> None:
         """Leave the blocks: nobody uses them any more.

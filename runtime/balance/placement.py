@@ -5,6 +5,9 @@ falls most, T being the throughput over a block. The weakest blocks dominate tha
 still count, and whatever joins or leaves next finds no worse than even. A server that moves is
 paid for with the time it loads, so moves are compared by what the placement is worth afterwards
 (see `worth`); of many evenness picks those for which that is computed.
+
+Of places where it helps equally a server that joins takes the one whose neighbours are near (see
+`nearness`).
 """
 
 import functools
@@ -14,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.balance.capacity import capacity
+from runtime.balance.coordinate import Coordinate
+from runtime.balance.nearness import Outlook, Places, nearest
 from runtime.balance.snapshot import EMPTY, Floats, Integers, Placed, Snapshot, strength
 from runtime.balance.worth import Candidates, most_placements
 
@@ -66,7 +71,11 @@ class Choice:
 
 
 def choose_best_blocks(
-    snapshot: Snapshot, peer_id: str, num_blocks: int, throughput: float
+    snapshot: Snapshot,
+    peer_id: str,
+    num_blocks: int,
+    throughput: float,
+    coordinate: Coordinate | None = None,
 ) -> Choice:
     """Return where a server that holds `num_blocks` blocks helps most.
 
@@ -75,12 +84,14 @@ def choose_best_blocks(
         peer_id: the server.
         num_blocks: how many blocks it holds.
         throughput: its decode steps per second through so many blocks.
+        coordinate: where it is in the network, if it knows.
 
     Raises:
         ValueError: the model has fewer blocks.
     """
     others = snapshot.without(peer_id)
-    start = best_start(others.strength, num_blocks, throughput)
+    outlook = Outlook(coordinate, Places.of(others.total_blocks, others.servers))
+    start = best_start(others.strength, num_blocks, throughput, outlook)
     return joining(others, Placed(peer_id, start, start + num_blocks, throughput))
 
 
@@ -98,13 +109,16 @@ def joining(others: Snapshot, placed: Placed) -> Choice:
     )
 
 
-def best_start(strength: Floats, num_blocks: int, throughput: float) -> int:
+def best_start(
+    strength: Floats, num_blocks: int, throughput: float, outlook: Outlook | None = None
+) -> int:
     """Return the first block of the span where a server that joins helps most.
 
     Args:
         strength: of the others' blocks, decode steps per second, float64 [blocks].
         num_blocks: how many blocks it holds.
         throughput: its decode steps per second through so many blocks.
+        outlook: decides between equals; None: the leftmost of them is taken.
 
     Raises:
         ValueError: the model has fewer blocks.
@@ -112,8 +126,10 @@ def best_start(strength: Floats, num_blocks: int, throughput: float) -> int:
     if not 1 <= num_blocks <= len(strength):
         raise ValueError(f"{num_blocks} blocks of a model that has {len(strength)}")
     gains = _gains(strength[np.newaxis], np.array([throughput]), num_blocks)[0]
-    # The leftmost of equals, so that what is free stays in one piece.
-    return int(_rounded(gains).argmax())
+    rounded = _rounded(gains)
+    if outlook is None:
+        return int(rounded.argmax())
+    return nearest(np.flatnonzero(rounded == rounded.max()), num_blocks, outlook)
 
 
 @functools.lru_cache(maxsize=4)

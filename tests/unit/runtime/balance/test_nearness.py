@@ -1,0 +1,124 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtime.balance.coordinate import SAME_SECONDS, Coordinate
+from runtime.balance.nearness import Outlook, Places, nearest
+from runtime.balance.placement import best_start, choose_best_blocks
+from runtime.balance.snapshot import EMPTY, Placed, Snapshot
+from tests.support.balance import coordinates, snapshots
+
+HERE, THERE = Coordinate(0, 0), Coordinate(0.05, 0)
+
+
+def swarm(*servers: tuple[int, int, Coordinate | None]) -> Snapshot:
+    return Snapshot.of(
+        32,
+        [
+            Placed(f"s{number}", start, end, 1, coordinate=where)
+            for number, (start, end, where) in enumerate(servers)
+        ],
+    )
+
+
+def start(snapshot: Snapshot, where: Coordinate | None) -> int:
+    return choose_best_blocks(snapshot, "new", 8, 1, where).start
+
+
+def unevenness(snapshot: Snapshot, first: int, num_blocks: int, throughput: float) -> float:
+    """Return the sum that joining makes smallest, from its description alone."""
+    held = snapshot.block_throughput.copy()
+    scale = held.mean() + throughput
+    held[first : first + num_blocks] += throughput
+    return float((np.maximum(held / scale, EMPTY) ** -12.0).sum())
+
+
+@given(
+    snapshots(somewhere=True),
+    st.integers(1, 4),
+    st.floats(0.1, 10),
+    coordinates(most_error=0.5),
+    st.none() | st.integers(0, 12),
+)
+def test_whatever_others_say_nothing_is_less_even_for_it(
+    snapshot: Snapshot,
+    num_blocks: int,
+    throughput: float,
+    where: Coordinate,
+    said: int | None,
+) -> None:
+    num_blocks = min(num_blocks, snapshot.total_blocks)
+    outlook = Outlook(where, Places.of(snapshot.total_blocks, snapshot.servers), said)
+    leftmost = best_start(snapshot.strength, num_blocks, throughput)
+    found = best_start(snapshot.strength, num_blocks, throughput, outlook)
+    assert unevenness(snapshot, found, num_blocks, throughput) == pytest.approx(
+        unevenness(snapshot, leftmost, num_blocks, throughput), rel=1e-6
+    )
+
+
+@given(snapshots(), st.integers(1, 4), st.none() | coordinates())
+def test_where_nobody_says_where_it_is_the_leftmost_is_taken(
+    snapshot: Snapshot, num_blocks: int, where: Coordinate | None
+) -> None:
+    num_blocks = min(num_blocks, snapshot.total_blocks)
+    found = choose_best_blocks(snapshot, "new", num_blocks, 1, where)
+    assert found == choose_best_blocks(snapshot, "new", num_blocks, 1)
+
+
+@given(
+    st.sets(st.integers(0, 30), min_size=1),
+    st.integers(1, 4),
+    coordinates(most_error=0.5),
+    st.lists(st.tuples(st.integers(0, 30), coordinates())),
+    st.none() | st.integers(0, 30),
+)
+def test_what_is_free_stays_in_one_piece(
+    equals: set[int],
+    num_blocks: int,
+    where: Coordinate,
+    others: list[tuple[int, Coordinate]],
+    said: int | None,
+) -> None:
+    servers = [Placed(str(n), at, at + 2, 1, coordinate=one) for n, (at, one) in enumerate(others)]
+    outlook = Outlook(where, Places.of(34, servers), said)
+    found = nearest(np.array(sorted(equals)), num_blocks, outlook)
+    assert found in equals
+    assert found - 1 not in equals or found + 1 not in equals
+
+
+def test_a_newcomer_goes_beside_those_who_are_near() -> None:
+    both = swarm((0, 8, HERE), (24, 32, THERE))
+    assert (start(both, HERE), start(both, THERE)) == (8, 16)
+    # Whoever is far from the only neighbour leaves the place beside it to somebody else.
+    one = swarm((0, 8, HERE))
+    assert (start(one, HERE), start(one, THERE)) == (8, 24)
+    # Of several that have a block the nearest counts.
+    crowd = swarm((0, 8, HERE), (0, 8, THERE), (24, 32, HERE), (24, 32, HERE))
+    assert (start(crowd, HERE), start(crowd, THERE)) == (8, 8)
+
+
+def test_two_sites_that_come_in_turn_are_passed_through_one_after_the_other() -> None:
+    found = swarm()
+    for number in range(8):
+        where = (HERE, THERE)[number % 2]
+        first = choose_best_blocks(found, str(number), 4, 1, where).start
+        found = found.with_server(Placed(str(number), first, first + 4, 1, coordinate=where))
+    order = [server.coordinate for server in sorted(found.servers, key=lambda one: one.start)]
+    assert order == [HERE] * 4 + [THERE] * 4
+    assert set(found.replicas) == {1}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Coordinate(0.05, 0, 0, 0.9),
+        Coordinate(SAME_SECONDS / 4, 0, 0, 0.1),
+        None,
+    ],
+)
+def test_those_who_do_not_know_their_place_and_those_beside_count_as_if_they_said_none(
+    other: Coordinate | None,
+) -> None:
+    assert start(swarm((8, 16, HERE), (16, 24, other)), HERE) == 0
+    assert start(swarm((0, 8, other), (24, 32, other)), HERE) == 8
