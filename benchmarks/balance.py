@@ -20,6 +20,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 
+from runtime.balance.coordinate import Coordinate
 from runtime.balance.decision import should_choose_other_blocks
 from runtime.balance.member import Manner
 from runtime.balance.placement import best_move, choose_best_blocks
@@ -149,7 +150,7 @@ def scale() -> None:
         for seed in range(7):
             snapshot = _swarm(count, seed)
             started = time.perf_counter()
-            choose_best_blocks(snapshot, "new", 8, 1.0)
+            choose_best_blocks(snapshot, "new", 8, 1.0, Coordinate(0, 0))
             placing.append(time.perf_counter() - started)
             best_move.cache_clear()
             snapshot = _swarm(count, seed)
@@ -169,7 +170,13 @@ def _swarm(count: int, seed: int) -> Snapshot:
     return Snapshot.of(
         _SCALE_BLOCKS,
         (
-            Placed(f"{number:05d}", int(start), int(start + length), float(draw.lognormal()))
+            Placed(
+                f"{number:05d}",
+                int(start),
+                int(start + length),
+                float(draw.lognormal()),
+                coordinate=Coordinate(draw.uniform(0, 0.1), draw.uniform(0, 0.1)),
+            )
             for number, length in enumerate(lengths)
             for start in (draw.integers(0, _SCALE_BLOCKS - length + 1),)
         ),

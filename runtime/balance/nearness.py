@@ -107,8 +107,8 @@ def nearest(equals: Integers, num_blocks: int, outlook: Outlook) -> int:
     breaks = np.flatnonzero(np.diff(equals) > 1)
     firsts, lasts = np.append(equals[0], equals[breaks + 1]), np.append(equals[breaks], equals[-1])
     candidates = np.union1d(firsts, lasts)
-    if outlook.said in candidates:
-        return int(outlook.said)
+    if outlook.said is not None and outlook.said in candidates:
+        return outlook.said
     seconds = outlook.places.seconds(where)
     ways = [
         _to_block(outlook.places, seconds, block)

@@ -104,7 +104,7 @@ def line_before(
     queue = [(seat.place, seat) for seat in others if not _is_settled(seat)]
     # Places differ, so that seats are never compared.
     for _, seat in sorted(each for each in queue if each[0] < place):
-        if seat.num_blocks <= total_blocks:
+        if 1 <= seat.num_blocks <= total_blocks:
             line = _behind(line, seat)
     return line
 

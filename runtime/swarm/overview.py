@@ -18,7 +18,6 @@ from runtime.swarm.report import (
     ServerReport,
     SwarmReport,
 )
-from runtime.swarm.routing import HOP_SECONDS, UNKNOWN_LATENCY_SECONDS
 from runtime.swarm.shortage import intervals, replicas, shortages
 
 
@@ -72,7 +71,7 @@ def overview(known: Known) -> SwarmReport:
         missing=missing,
         single_copies=tuple(intervals(single)),
         capacity=worth(servers, own.total_blocks, known.replica_floor),
-        advice=_advice(servers, own.total_blocks),
+        advice=_advice(servers, own),
         servers=tuple(_server(server, known) for server in shown[:MOST_SERVERS]),
         left_out=max(0, len(shown) - MOST_SERVERS),
         remarks=known.remarks[:MOST_REMARKS],
@@ -99,10 +98,10 @@ def _best_known(snapshot: Snapshot) -> Snapshot:
     return best_known(snapshot)
 
 
-def _advice(servers: tuple[ServerInfo, ...], total_blocks: int) -> str:
+def _advice(servers: tuple[ServerInfo, ...], own: ServerInfo) -> str:
     """Return what would make one sequence faster, or nothing."""
-    hop_seconds = HOP_SECONDS + UNKNOWN_LATENCY_SECONDS
-    found = fewer_stages(_placements(servers, total_blocks, settled=False), hop_seconds)
+    placed = _placements(servers, own.total_blocks, settled=False)
+    found = fewer_stages(placed, own.coordinate)
     return found.reason if found else ""
 
 
@@ -121,7 +120,16 @@ def _placements(servers: tuple[ServerInfo, ...], total_blocks: int, *, settled: 
         chosen = server.state != "reserving" if settled else server.state == "online"
         if chosen and start < end:
             fixed = server.seating is None
-            placed.append(Placed(server.peer_id, start, end, server.throughput, fixed=fixed))
+            placed.append(
+                Placed(
+                    server.peer_id,
+                    start,
+                    end,
+                    server.throughput,
+                    fixed=fixed,
+                    coordinate=server.coordinate,
+                )
+            )
     return Snapshot.of(total_blocks, placed)
 
 
