@@ -23,6 +23,8 @@ from runtime.spec.stage import StageConfig
 
 Doing = Literal["reserving", "loading", "idle", "claiming", "leaving", "draining"]
 _COOL_DOWN_PERIODS = 5
+_MOST_CHANGES = 16
+"""Whoever makes others change their minds without end does not hold them up for longer."""
 _NEWS = 100
 """So many decisions are kept for an owner who takes none."""
 
@@ -83,6 +85,7 @@ class Member:
     _gap: bool = False
     _not_before: float = 0
     _leave_at: float = 0
+    _changes: int = 0
     _waiting: tuple[tuple[int, int], float] | None = None
 
     def record(self) -> Seat:
@@ -99,6 +102,7 @@ class Member:
         """
         others = tuple(others)
         self.seat = replace(self.seat, phase="reserving", start=0, end=0, ticket=ticket(others))
+        self._changes = 0
         self._load_ahead(*self._line(others).chosen(self.seat))
         self._settle(now, "reserving")
 
@@ -214,13 +218,14 @@ class Member:
         line = self._line(others)
         start, end = line.chosen(self.seat)
         self._load_ahead(start, end)
-        if (self.seat.start, self.seat.end) != (start, end):
+        if (self.seat.start, self.seat.end) != (start, end) and self._changes < _MOST_CHANGES:
+            self._changes += 1
             self.seat = replace(self.seat, start=start, end=end)
             self._settle(now, "reserving")
             return
         choice = line.choice(self.seat)
         self.news.append(choice)
-        self.seat = replace(self.seat, phase="joining", reason=choice.reason)
+        self.seat = replace(self.seat, phase="joining", start=start, end=end, reason=choice.reason)
         if self._waiting is None:
             self._load(start, end)
         else:

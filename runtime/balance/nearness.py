@@ -1,8 +1,11 @@
-"""Which of several places is near to those with whom a server would exchange hidden states.
+"""Which of several places, where a server helps equally, makes routes short.
 
-A session comes from a server that has the block before, and goes on to one that has the block
-behind; before the first block and behind the last one there are client sides. Of those that have
-the block the nearest counts, because routes take it.
+Routes are short where the servers of a site hold the whole model among them, and where those at a
+site hold blocks behind one another. So a server takes blocks that those near it hold least, and of
+these the ones whose neighbours in the pipeline are near: a session comes from a server that has the
+block before, and goes on to one that has the block behind; before the first block and behind the
+last one there are client sides. Of those that have the block the nearest counts, because routes
+take it.
 """
 
 from collections.abc import Iterable
@@ -11,7 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from runtime.balance.coordinate import SAME_SECONDS, Coordinate
+from runtime.balance.evenness import gains_at, rounded
 from runtime.balance.snapshot import Floats, Integers, Placed
+
+_HALF_SECONDS = 0.005
+"""A server at the end of a way of this length counts half as one that is near, and so on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,52 +26,81 @@ class Places:
     """Where servers and client sides are, as far as they know it.
 
     Attributes:
+        total_blocks: of the model.
         points: seconds, float64 [servers, (x, y, height)].
         starts: the first block of each, int64 [servers].
         ends: the block behind its last one, int64 [servers].
+        throughputs: of each, 0 of a client side, float64 [servers].
+        lengths: how many blocks servers hold, those included that do not know their places.
     """
 
+    total_blocks: int
     points: Floats
     starts: Integers
     ends: Integers
+    throughputs: Floats
+    lengths: frozenset[int]
 
     @classmethod
     def of(
         cls, total_blocks: int, servers: Iterable[Placed], clients: Iterable[Coordinate] = ()
     ) -> "Places":
         """Return those of servers, and of client sides, which are at both ends of the model."""
+        servers = tuple(servers)
         rows = [
-            (where, start, end)
+            (where, start, end, 0.0)
             for where in clients
             if where.is_known
             for start, end in ((-1, 0), (total_blocks, total_blocks + 1))
         ]
         rows += [
-            (server.coordinate, server.start, server.end)
+            (server.coordinate, server.start, server.end, server.throughput)
             for server in servers
             if server.coordinate is not None and server.coordinate.is_known
         ]
         return cls(
-            np.array([(at.x, at.y, at.height) for at, _, _ in rows]).reshape(-1, 3),
-            np.array([start for _, start, _ in rows], np.int64),
-            np.array([end for _, _, end in rows], np.int64),
+            total_blocks,
+            np.array([(at.x, at.y, at.height) for at, *_ in rows], np.float64).reshape(-1, 3),
+            np.array([start for _, start, _, _ in rows], np.int64),
+            np.array([end for _, _, end, _ in rows], np.int64),
+            np.array([throughput for *_, throughput in rows], np.float64),
+            frozenset(server.num_blocks for server in servers),
         )
 
     def with_server(self, server: Placed) -> "Places":
-        """Return them with one server more, if it knows where it is."""
-        other = Places.of(0, [server])
-        if not len(other.starts):
-            return self
+        """Return them with one server more."""
+        other = Places.of(self.total_blocks, [server])
         return Places(
+            self.total_blocks,
             np.concatenate([self.points, other.points]),
             np.concatenate([self.starts, other.starts]),
             np.concatenate([self.ends, other.ends]),
+            np.concatenate([self.throughputs, other.throughputs]),
+            self.lengths | other.lengths,
         )
 
     def seconds(self, where: Coordinate) -> Floats:
         """Return the seconds one way from a point to each, float64 [servers]."""
         plane = np.hypot(self.points[:, 0] - where.x, self.points[:, 1] - where.y)
         return np.asarray(plane + self.points[:, 2] + where.height)
+
+    def strength(self, seconds: Floats) -> Floats:
+        """Return the throughput of those that hold each block, the less the further they are.
+
+        Args:
+            seconds: to each, float64 [servers].
+
+        Returns:
+            decode steps per second, float64 [blocks].
+        """
+        # What differs by less than a millisecond is the same: in one room all count fully.
+        near = np.round(seconds / SAME_SECONDS) * (SAME_SECONDS / _HALF_SECONDS)
+        rates = self.throughputs * 0.5**near
+        steps = np.zeros(self.total_blocks + 1)
+        np.add.at(steps, np.clip(self.starts, 0, self.total_blocks), rates)
+        np.subtract.at(steps, np.clip(self.ends, 0, self.total_blocks), rates)
+        # What rounding leaves of nothing is nothing.
+        return np.maximum(np.cumsum(steps)[:-1], 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,12 +110,10 @@ class Outlook:
     Attributes:
         where: it is.
         places: of all others.
-        said: the first block that it has said it would take; None: it has said nothing yet.
     """
 
     where: Coordinate | None
     places: Places
-    said: int | None = None
 
     @property
     def is_clear(self) -> bool:
@@ -87,36 +121,52 @@ class Outlook:
         return self.where is not None and self.where.is_known and len(self.places.starts) > 0
 
 
-def nearest(equals: Integers, num_blocks: int, outlook: Outlook) -> int:
+def nearest(equals: Integers, num_blocks: int, throughput: float, outlook: Outlook) -> int:
     """Return at which of several starts, at which a server helps equally, it begins.
 
-    Only the first and the last of each run of starts are compared, so that what is free stays in
-    one piece. It keeps to what it has said, so that it comes to rest whatever others say. Where
-    nobody is known before or behind the blocks, somebody may come: that counts as half of the way
-    to the farthest, so that near neighbours attract and far ones do not. The leftmost of those
-    within a millisecond; of all, where places are unknown.
+    Where nobody is known before or behind the blocks, somebody may come: that counts as half of the
+    way to the farthest, so that near neighbours attract and far ones do not. Of those within a
+    millisecond it takes one at an end of what is as weak, and of these the leftmost; of all, where
+    places are unknown.
 
     Args:
         equals: the starts, ascending, int64 [starts].
         num_blocks: how many blocks it takes.
+        throughput: its decode steps per second through so many blocks.
         outlook: of the server.
     """
-    where = outlook.where
+    where, places = outlook.where, outlook.places
     if where is None or not outlook.is_clear or len(equals) == 1:
         return int(equals[0])
-    breaks = np.flatnonzero(np.diff(equals) > 1)
-    firsts, lasts = np.append(equals[0], equals[breaks + 1]), np.append(equals[breaks], equals[-1])
-    candidates = np.union1d(firsts, lasts)
-    if outlook.said is not None and outlook.said in candidates:
-        return outlook.said
-    seconds = outlook.places.seconds(where)
+    starts = _tidy(equals, num_blocks, places.lengths)
+    seconds = places.seconds(where)
+    near = places.strength(seconds)[np.newaxis]
+    gains = rounded(gains_at(near, np.array([throughput]), num_blocks)[0, starts])
+    starts = starts[gains == gains.max()]
     ways = [
-        _to_block(outlook.places, seconds, block)
-        for start in candidates
+        _to_block(places, seconds, block)
+        for start in starts
         for block in (start - 1, start + num_blocks)
     ]
     steps = np.round(np.array(ways).reshape(-1, 2).sum(1) / SAME_SECONDS)
-    return int(candidates[steps.argmin()])
+    inside = np.isin(starts - 1, equals) & np.isin(starts + 1, equals)
+    return int(starts[np.lexsort((starts, inside, steps))[0]])
+
+
+def _tidy(equals: Integers, num_blocks: int, lengths: frozenset[int]) -> Integers:
+    """Return those of equal starts that leave what is as weak in pieces that others can take.
+
+    In one piece, so only the first and the last of each run; in whole spans, where all servers hold
+    as many blocks.
+    """
+    breaks = np.flatnonzero(np.diff(equals) > 1)
+    firsts = np.append(equals[0], equals[breaks + 1])
+    lasts = np.append(equals[breaks], equals[-1])
+    if lengths != {num_blocks}:
+        return np.union1d(firsts, lasts)
+    runs = np.searchsorted(firsts, equals, "right") - 1
+    left, right = equals - firsts[runs], lasts[runs] - equals
+    return np.asarray(equals[(left % num_blocks == 0) | (right % num_blocks == 0)])
 
 
 def _to_block(places: Places, seconds: Floats, block: int) -> float:

@@ -57,9 +57,7 @@ class Line:
         """
         floor = self.settled.replica_floor
         weak = strength(self.block_throughput, self.replicas, floor)
-        # While it reserves it says which blocks it is about to take, once it has chosen.
-        said = me.start if me.start < me.end else None
-        outlook = Outlook(me.coordinate, self.places, said)
+        outlook = Outlook(me.coordinate, self.places)
         start = best_start(weak, me.num_blocks, me.throughput, outlook)
         return start, start + me.num_blocks
 

@@ -191,7 +191,7 @@ def _ways_out(candidates: _Candidates, server: int, left: int, again: int) -> It
     """Yield every way not to run block `left` and then, after others, block `again` on a server."""
 
     def without(able: Integers) -> Integers:
-        return able[able != server]
+        return np.asarray(able[able != server])
 
     yield (*candidates[:again], *map(without, candidates[again:]))
     yield (*map(without, candidates[: left + 1]), *candidates[left + 1 :])

@@ -39,17 +39,15 @@ def unevenness(snapshot: Snapshot, first: int, num_blocks: int, throughput: floa
     st.integers(1, 4),
     st.floats(0.1, 10),
     coordinates(most_error=0.5),
-    st.none() | st.integers(0, 12),
 )
 def test_whatever_others_say_nothing_is_less_even_for_it(
     snapshot: Snapshot,
     num_blocks: int,
     throughput: float,
     where: Coordinate,
-    said: int | None,
 ) -> None:
     num_blocks = min(num_blocks, snapshot.total_blocks)
-    outlook = Outlook(where, Places.of(snapshot.total_blocks, snapshot.servers), said)
+    outlook = Outlook(where, Places.of(snapshot.total_blocks, snapshot.servers))
     leftmost = best_start(snapshot.strength, num_blocks, throughput)
     found = best_start(snapshot.strength, num_blocks, throughput, outlook)
     assert unevenness(snapshot, found, num_blocks, throughput) == pytest.approx(
@@ -70,21 +68,27 @@ def test_where_nobody_says_where_it_is_the_leftmost_is_taken(
     st.sets(st.integers(0, 30), min_size=1),
     st.integers(1, 4),
     coordinates(most_error=0.5),
-    st.lists(st.tuples(st.integers(0, 30), coordinates())),
-    st.none() | st.integers(0, 30),
+    st.lists(st.tuples(st.integers(0, 30), st.integers(1, 4), coordinates()), max_size=4),
 )
-def test_what_is_free_stays_in_one_piece(
+def test_what_is_free_stays_in_one_piece_or_in_whole_spans(
     equals: set[int],
     num_blocks: int,
     where: Coordinate,
-    others: list[tuple[int, Coordinate]],
-    said: int | None,
+    others: list[tuple[int, int, Coordinate]],
 ) -> None:
-    servers = [Placed(str(n), at, at + 2, 1, coordinate=one) for n, (at, one) in enumerate(others)]
-    outlook = Outlook(where, Places.of(34, servers), said)
-    found = nearest(np.array(sorted(equals)), num_blocks, outlook)
+    servers = [
+        Placed(str(n), at, at + length, 1, coordinate=one)
+        for n, (at, length, one) in enumerate(others)
+    ]
+    outlook = Outlook(where, Places.of(34, servers))
+    found = nearest(np.array(sorted(equals)), num_blocks, 1, outlook)
     assert found in equals
-    assert found - 1 not in equals or found + 1 not in equals
+    left = next(n for n in range(32) if found - n - 1 not in equals)
+    right = next(n for n in range(32) if found + n + 1 not in equals)
+    if all(length == num_blocks for _, length, _ in others):
+        assert 0 in (left % num_blocks, right % num_blocks)
+    else:
+        assert 0 in (left, right)
 
 
 def test_a_newcomer_goes_beside_those_who_are_near() -> None:
@@ -107,6 +111,20 @@ def test_two_sites_that_come_in_turn_are_passed_through_one_after_the_other() ->
     order = [server.coordinate for server in sorted(found.servers, key=lambda one: one.start)]
     assert order == [HERE] * 4 + [THERE] * 4
     assert set(found.replicas) == {1}
+
+
+def test_a_site_that_can_hold_the_whole_model_comes_to_do_so() -> None:
+    # Whatever the order in which they come, and although all blocks have as many copies by then.
+    for order in range(2**8):
+        sites = [(HERE, THERE)[order >> number & 1] for number in range(8)]
+        if sites.count(HERE) != 4:
+            continue
+        found = swarm()
+        for number, where in enumerate(sites):
+            first = choose_best_blocks(found, str(number), 8, 1, where).start
+            found = found.with_server(Placed(str(number), first, first + 8, 1, coordinate=where))
+        assert set(found.replicas) == {2}
+        assert {one.start for one in found.servers if one.coordinate == HERE} == {0, 8, 16, 24}
 
 
 @pytest.mark.parametrize(

@@ -20,11 +20,11 @@ def test_no_way_through_is_faster(seed: int, servers: int) -> None:
     draw = random.Random(seed)
     at = [where(draw) for _ in range(servers)]
     block, enter, onto, leave = (
-        [draw.uniform(0, most) for _ in range(servers)] for most in (0.02, 0.1, 0.01, 0.1)
+        np.array([draw.uniform(0, most) for _ in range(servers)]) for most in (0.02, 0.1, 0.01, 0.1)
     )
     able = [sorted(draw.sample(range(servers), draw.randint(2, servers))) for _ in range(5)]
     found, path = cheapest(
-        Costs(*map(np.array, (block, enter, onto, leave)), points=points(at)),
+        Costs(block, enter, onto, leave, points(at)),
         list(map(np.array, able)),
     )
 

@@ -81,18 +81,6 @@ def test_the_first_block_is_behind_the_client_side_and_the_last_one_before_it() 
     assert snapshot_of(8, [client, other]).servers == (other.placed,)
     near, far = (replace(reserving("n", 1, 2), coordinate=where) for where in (NEAR, FAR))
     assert [chosen(me, [other, client]) for me in (near, far)] == [(6, 8), (2, 4)]
-    # With blocks of its own it is both.
+    # With blocks of its own it is both; who is far keeps away from both.
     first = Seat("c", "online", 0, 2, 2, 1, ticket=0, fixed=True, coordinate=NEAR, client=True)
-    assert [chosen(me, [first]) for me in (near, far)] == [(2, 4), (2, 4)]
-
-
-def test_who_has_said_its_blocks_keeps_them_and_others_reckon_with_it() -> None:
-    served = Seat("o", "online", 0, 2, 2, 1, ticket=0, coordinate=NEAR)
-    asks = replace(reserving("a", 1, 2), coordinate=NEAR)
-    assert chosen(asks, [served]) == (2, 4)
-    # Had it been elsewhere at first, it would have said the other end.
-    said = replace(asks, start=6, end=8)
-    assert chosen(said, [served]) == (6, 8)
-    assert chosen(reserving("b", 2, 2), [served, said]) == (2, 4)
-    # Those are taken, so it has to choose anew.
-    assert chosen(said, [served, Seat("d", "online", 4, 8, 4, 1, ticket=0)]) == (2, 4)
+    assert [chosen(me, [first]) for me in (near, far)] == [(2, 4), (4, 6)]

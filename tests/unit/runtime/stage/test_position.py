@@ -58,12 +58,12 @@ async def until(holds: Callable[[], bool]) -> None:
 async def test_a_newcomer_measures_a_few_servers_and_knows_its_way_to_all() -> None:
     world = World(PLACES)
     position = world.position("s04x")
-    assert not position.said.is_known
+    before = position.said
     await position.begin()
     # Those behind it, so that everybody is measured by as many others, and around.
     assert world.dialled == [f"s{number:02}" for number in (5, 6, 7, 8, 9, 10, 11, 0)]
     assert len(world.dialled) == MOST_DIALLED
-    assert position.said.is_known
+    assert (before.is_known, position.said.is_known) == (False, True)
     assert off(position) < 0.03
 
 
@@ -76,8 +76,9 @@ async def test_who_does_not_answer_is_left_out_and_who_says_nothing_holds_nobody
     await position.begin()
     assert off(position) < 0.03
 
-    async def nothing(_: str) -> None:
+    async def nothing(_: str) -> float | None:
         await asyncio.Event().wait()
+        return None
 
     monkeypatch.setattr("runtime.stage.position._BEGIN_SECONDS", 0.05)
     alone = Position("me", nothing, dict, world.look)

@@ -42,7 +42,13 @@ spans = st.tuples(st.integers(0, BLOCKS), st.integers(0, BLOCKS)).filter(lambda 
 swarms = st.lists(
     st.builds(
         lambda span, name, state, throughput, kv_bytes, where: server(
-            *span, name, state=state, throughput=throughput, kv_bytes=kv_bytes, coordinate=where
+            span[0],
+            span[1],
+            name,
+            state=state,
+            throughput=throughput,
+            kv_bytes=kv_bytes,
+            coordinate=where,
         ),
         spans,
         st.sampled_from(NAMES),
