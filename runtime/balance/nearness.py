@@ -16,6 +16,7 @@ import numpy as np
 from runtime.balance.coordinate import SAME_SECONDS, Coordinate
 from runtime.balance.evenness import gains_at, rounded
 from runtime.balance.snapshot import Floats, Integers, Placed
+from runtime.balance.worth import WORTH
 
 _HALF_SECONDS = 0.005
 """A server at the end of a way of this length counts half as one that is near, and so on."""
@@ -93,14 +94,13 @@ class Places:
         Returns:
             decode steps per second, float64 [blocks].
         """
-        # What differs by less than a millisecond is the same: in one room all count fully.
-        near = np.round(seconds / SAME_SECONDS) * (SAME_SECONDS / _HALF_SECONDS)
-        rates = self.throughputs * 0.5**near
+        rates = self.throughputs * 0.5 ** (_steps(seconds) * (SAME_SECONDS / _HALF_SECONDS))
         steps = np.zeros(self.total_blocks + 1)
         np.add.at(steps, np.clip(self.starts, 0, self.total_blocks), rates)
         np.subtract.at(steps, np.clip(self.ends, 0, self.total_blocks), rates)
+        held = np.cumsum(steps)[:-1]
         # What rounding leaves of nothing is nothing.
-        return np.maximum(np.cumsum(steps)[:-1], 0)
+        return np.where(held > 1e-9 * held.max(initial=0), held, 0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,41 +116,61 @@ class Outlook:
     places: Places
 
     @property
-    def is_clear(self) -> bool:
-        """Whether it tells one place from another."""
-        return self.where is not None and self.where.is_known and len(self.places.starts) > 0
+    def seconds(self) -> Floats | None:
+        """The seconds one way to each of the others; None where they tell nobody from another."""
+        if self.where is None or not self.where.is_known or not len(self.places.starts):
+            return None
+        seconds = self.places.seconds(self.where)
+        return seconds if _steps(seconds).any() else None
 
 
-def nearest(equals: Integers, num_blocks: int, throughput: float, outlook: Outlook) -> int:
-    """Return at which of several starts, at which a server helps equally, it begins.
+def best_near(strength: Floats, num_blocks: int, throughput: float, outlook: Outlook) -> int | None:
+    """Return the first block of the span where a server that joins helps most; None: any will do.
 
-    Where nobody is known before or behind the blocks, somebody may come: that counts as half of the
-    way to the farthest, so that near neighbours attract and far ones do not. Of those within a
-    millisecond it takes one at an end of what is as weak, and of these the leftmost; of all, where
-    places are unknown.
+    Throughputs count as the same within what measurements differ by, and of starts where it helps
+    equally then one makes routes shortest. Where nobody is known before or behind the blocks,
+    somebody may come: that counts as half of the way to the farthest, so that near neighbours
+    attract and far ones do not. Of those within a millisecond it takes the one that is best by
+    throughputs as they are, then one at an end of what is as weak, then the leftmost.
 
     Args:
-        equals: the starts, ascending, int64 [starts].
+        strength: of the others' blocks, decode steps per second, float64 [blocks].
         num_blocks: how many blocks it takes.
         throughput: its decode steps per second through so many blocks.
         outlook: of the server.
     """
-    where, places = outlook.where, outlook.places
-    if where is None or not outlook.is_clear or len(equals) == 1:
-        return int(equals[0])
+    seconds, places = outlook.seconds, outlook.places
+    if seconds is None:
+        return None
+
+    def gains(values: Floats) -> Floats:
+        return rounded(gains_at(values[np.newaxis], np.array([throughput]), num_blocks)[0])
+
+    coarse = gains(_coarse(strength))
+    equals = np.flatnonzero(coarse == coarse.max())
     starts = _tidy(equals, num_blocks, places.lengths)
-    seconds = places.seconds(where)
-    near = places.strength(seconds)[np.newaxis]
-    gains = rounded(gains_at(near, np.array([throughput]), num_blocks)[0, starts])
-    starts = starts[gains == gains.max()]
+    near = gains(_coarse(places.strength(seconds)))[starts]
+    starts = starts[near == near.max()]
     ways = [
         _to_block(places, seconds, block)
         for start in starts
         for block in (start - 1, start + num_blocks)
     ]
-    steps = np.round(np.array(ways).reshape(-1, 2).sum(1) / SAME_SECONDS)
     inside = np.isin(starts - 1, equals) & np.isin(starts + 1, equals)
-    return int(starts[np.lexsort((starts, inside, steps))[0]])
+    order = (starts, inside, -gains(strength)[starts], _steps(np.array(ways).reshape(-1, 2).sum(1)))
+    return int(starts[np.lexsort(order)[0]])
+
+
+def _steps(seconds: Floats) -> Floats:
+    """Return ways in whole milliseconds: what differs by less is the same."""
+    return np.round(seconds / SAME_SECONDS)
+
+
+def _coarse(throughputs: Floats) -> Floats:
+    """Return throughputs of which those are the same that measurements do not tell apart."""
+    held = throughputs > 0
+    logarithms = np.log(np.where(held, throughputs, 1.0)) / np.log(WORTH)
+    return np.where(held, WORTH ** np.round(logarithms), 0.0)
 
 
 def _tidy(equals: Integers, num_blocks: int, lengths: frozenset[int]) -> Integers:

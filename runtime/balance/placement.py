@@ -19,7 +19,7 @@ import numpy.typing as npt
 from runtime.balance.capacity import capacity
 from runtime.balance.coordinate import Coordinate
 from runtime.balance.evenness import gains_at, rounded
-from runtime.balance.nearness import Outlook, Places, nearest
+from runtime.balance.nearness import Outlook, Places, best_near
 from runtime.balance.snapshot import Floats, Integers, Placed, Snapshot, strength
 from runtime.balance.worth import Candidates, most_placements
 
@@ -126,11 +126,12 @@ def best_start(
     """
     if not 1 <= num_blocks <= len(strength):
         raise ValueError(f"{num_blocks} blocks of a model that has {len(strength)}")
+    near = None if outlook is None else best_near(strength, num_blocks, throughput, outlook)
+    if near is not None:
+        return near
     gains = gains_at(strength[np.newaxis], np.array([throughput]), num_blocks)[0]
-    equal = rounded(gains)
-    if outlook is None:
-        return int(equal.argmax())
-    return nearest(np.flatnonzero(equal == equal.max()), num_blocks, throughput, outlook)
+    # The leftmost of equals, so that what is free stays in one piece.
+    return int(rounded(gains).argmax())
 
 
 @functools.lru_cache(maxsize=4)

@@ -21,7 +21,7 @@ def at_sites(workload: Workload, sites: Sequence[Coordinate], seed: int) -> Work
     """
     draw = np.random.default_rng(seed)
     lives = tuple(
-        replace(life, coordinate=sites[draw.integers(len(sites))]) for life in workload.lives
+        replace(life, coordinate=sites[int(draw.integers(len(sites)))]) for life in workload.lives
     )
     return replace(workload, lives=lives, client=sites[0])
 
