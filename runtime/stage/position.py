@@ -1,8 +1,8 @@
 """Where this server is in the network, learnt from the ways that it really uses.
 
 The kernel measures every connection to a neighbour. That is not enough where nobody generates
-anything, so each server also dials a few others now and then, on the addresses that sessions would
-take, and hangs up.
+anything, so who may reach all others also dials a few of them now and then, on the addresses that
+sessions would take, and hangs up.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ class Position:
     def __init__(
         self,
         me: str,
-        dial: Callable[[str], Awaitable[float | None]],
+        dial: Callable[[str], Awaitable[float | None]] | None,
         latencies: Callable[[], Mapping[str, float]],
         look: Callable[[], Awaitable[tuple[ServerInfo, ...]]],
     ) -> None:
@@ -42,7 +42,7 @@ class Position:
         Args:
             me: the peer id of this server.
             dial: returns the seconds one way to a server, if the kernel tells; raises a
-                StagefleetError where it does not answer.
+                StagefleetError where it does not answer; None: this one may not reach all.
             latencies: returns the same of all servers to which there are connections.
             look: returns the servers of the swarm; raises a StagefleetError where nobody tells.
         """
@@ -88,13 +88,18 @@ class Position:
 
     def _others(self, servers: Iterable[ServerInfo]) -> tuple[str, ...]:
         """Return the peer ids of those that it dials: the first ones behind it, and then around."""
+        if self._dial is None:
+            return ()
+        # Client sides answer nobody but their own servers.
         ids = sorted(
-            (server.peer_id for server in servers if server.state == "online"),
+            (one.peer_id for one in servers if one.state == "online" and one.stage > 0),
             key=lambda peer_id: (peer_id < self._me, peer_id),
         )
         return tuple(peer_id for peer_id in ids if peer_id != self._me)[:MOST_DIALLED]
 
     async def _measure(self, peer_id: str) -> None:
+        if self._dial is None:
+            return
         try:
             seconds = await self._dial(peer_id)
         except StagefleetError as error:

@@ -91,9 +91,11 @@ class Server:
             self._neighbours.until_lost,
             config.record_seconds,
         )
+        # With fixed splits, firewalls let a server reach the next one only.
+        reaches_all = self._spans is None or config.stage == 0
         self._position = Position(
             self._membership.peer_id,
-            self._neighbours.measured,
+            self._neighbours.measured if reaches_all else None,
             self._neighbours.latencies,
             self._view.servers,
         )

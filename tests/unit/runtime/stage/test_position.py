@@ -110,3 +110,26 @@ async def test_it_follows_connections_and_one_more_server_each_time() -> None:
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
+
+
+async def test_who_may_not_reach_all_learns_from_its_connections_alone() -> None:
+    world = World(PLACES)
+    world.connected = {one: distance(ME, PLACES[one]) for one in ("s00", "s05", "s11")}
+    position = Position("me", None, lambda: world.connected, world.look)
+    await position.begin()
+    assert world.dialled == []
+    assert off(position) < 0.03
+
+
+async def test_client_sides_and_those_who_are_not_there_yet_are_dialled_by_nobody() -> None:
+    world = World(PLACES)
+    kinds: dict[str, dict[str, object]] = {"s00": {"stage": 0}, "s01": {"state": "joining"}}
+
+    async def look() -> tuple[ServerInfo, ...]:
+        return tuple(
+            info(**{"peer_id": one, "coordinate": at} | kinds.get(one, {}))
+            for one, at in list(PLACES.items())[:4]
+        )
+
+    await Position("me", world.dial, dict, look).begin()
+    assert sorted(world.dialled) == ["s02", "s03"]
