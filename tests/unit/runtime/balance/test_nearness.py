@@ -60,6 +60,27 @@ def test_whatever_others_say_it_helps_as_much_as_measurements_tell(
     )
 
 
+@given(
+    snapshots(somewhere=True),
+    st.integers(1, 8),
+    st.integers(1, 4),
+    coordinates(most_error=0.5),
+)
+def test_copies_that_are_missing_count_before_places(
+    snapshot: Snapshot, floor: int, num_blocks: int, where: Coordinate
+) -> None:
+    num_blocks = min(num_blocks, snapshot.total_blocks)
+    swarm = replace(snapshot, replica_floor=floor)
+    weakest = [
+        sorted(swarm.replicas[one : one + num_blocks].clip(max=floor))
+        for one in (
+            choose_best_blocks(swarm, "new", num_blocks, 1.0, place).start
+            for place in (None, where)
+        )
+    ]
+    assert weakest[0] == weakest[1]
+
+
 @given(snapshots(), st.integers(1, 4), st.none() | coordinates())
 def test_where_nobody_says_where_it_is_the_leftmost_is_taken(
     snapshot: Snapshot, num_blocks: int, where: Coordinate | None
