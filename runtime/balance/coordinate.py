@@ -31,6 +31,7 @@ _MOST_STEP = 0.025
 # Far more than the height, or the first springs would lift servers where they should part them.
 _NEAR_MIDDLE = 1e-3
 _SAME_SHARE = 0.1
+_SHORT_WAY = 5 * SAME_SECONDS
 # Springs pull so many times for each look: the kernel's shortest round trips hardly vary, and looks
 # are seldom.
 _ROUNDS, _FIRST_ROUNDS = 4, 32
@@ -103,7 +104,8 @@ def updated(me: Coordinate, other: Coordinate, seconds: float) -> Coordinate:
     apart = distance(me, other)
     weight = max(me.error, _LEAST_ERROR)
     weight /= weight + max(other.error, _LEAST_ERROR)
-    wrong = abs(seconds - apart) / max(seconds, SAME_SECONDS)
+    # Of a way of next to nothing every share is large, and none matters.
+    wrong = abs(seconds - apart) / max(seconds, _SHORT_WAY)
     error = me.error + _ERROR_GAIN * weight * (min(wrong, 1) - me.error)
     push = 0.0
     if abs(seconds - apart) > max(SAME_SECONDS, _SAME_SHARE * seconds) / 2:
@@ -148,11 +150,12 @@ def worth_saying(said: Coordinate, now: Coordinate) -> bool:
     """Return whether a server is elsewhere than it has said, by more than what does not matter.
 
     That is a millisecond and a tenth of its distance from the middle. It is also worth saying that
-    it has become twice as certain.
+    it has become twice as certain, or certain enough for others to reckon with it.
     """
     moved = math.hypot(now.x - said.x, now.y - said.y) + abs(now.height - said.height)
     size = math.hypot(said.x, said.y) + said.height
-    return moved > max(SAME_SECONDS, _SAME_SHARE * size) or now.error <= said.error / 2
+    surer = now.error <= said.error / 2 or (now.is_known and not said.is_known)
+    return surer or moved > max(SAME_SECONDS, _SAME_SHARE * size)
 
 
 def _direction(me: Coordinate, other: Coordinate) -> tuple[float, float, float]:

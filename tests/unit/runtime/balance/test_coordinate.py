@@ -133,3 +133,19 @@ def test_what_does_not_matter_is_not_said_again() -> None:
         assert worth_saying(said, other)
     assert not worth_saying(Coordinate(0, 0, 0, 0.2), Coordinate(SAME_SECONDS * 0.9, 0, 0, 0.2))
     assert not first("a").is_known
+    assert worth_saying(Coordinate(0, 0, 0, 0.55), Coordinate(0, 0, 0, 0.45))
+    assert not worth_saying(Coordinate(0, 0, 0, 0.45), Coordinate(0, 0, 0, 0.35))
+
+
+def test_a_site_of_few_servers_is_known_although_its_ways_are_next_to_nothing() -> None:
+    # Three, of which two are beside each other; one of these measures the far one only.
+    far, near = 0.03, 0.0001
+    client, one, other = (first(name) for name in ("client", "one", "other"))
+    for _ in range(12):
+        one = located(one, [(other, far)])
+        other = located(other, [(one, far)])
+        client = located(client, [(one, near), (other, far)])
+    assert client.is_known
+    assert one.is_known
+    assert distance(client, one) < 0.003
+    assert distance(client, other) == pytest.approx(far, rel=0.1)
