@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 
+from runtime.balance.coordinate import Coordinate
 from runtime.balance.decision import Decision, should_choose_other_blocks
 from runtime.balance.lease import claimed, highest_fence, holds, may_leave
 from runtime.balance.placement import Choice, helps
@@ -22,6 +23,8 @@ from runtime.spec.stage import StageConfig
 
 Doing = Literal["reserving", "loading", "idle", "claiming", "leaving", "draining"]
 _COOL_DOWN_PERIODS = 5
+_MOST_CHANGES = 16
+"""Whoever makes others change their minds without end does not hold them up for longer."""
 _NEWS = 100
 """So many decisions are kept for an owner who takes none."""
 
@@ -82,6 +85,7 @@ class Member:
     _gap: bool = False
     _not_before: float = 0
     _leave_at: float = 0
+    _changes: int = 0
     _waiting: tuple[tuple[int, int], float] | None = None
 
     def record(self) -> Seat:
@@ -98,6 +102,7 @@ class Member:
         """
         others = tuple(others)
         self.seat = replace(self.seat, phase="reserving", start=0, end=0, ticket=ticket(others))
+        self._changes = 0
         self._load_ahead(*self._line(others).chosen(self.seat))
         self._settle(now, "reserving")
 
@@ -152,6 +157,15 @@ class Member:
         """
         self.seat = replace(self.seat, throughput=throughput)
 
+    def located(self, coordinate: Coordinate | None) -> None:
+        """Say where it is in the network.
+
+        From the first choice of a newcomer to its last one that stays what it was, because others
+        foresee the choice by it.
+        """
+        if self.doing != "reserving" or self.seat.start == self.seat.end:
+            self.seat = replace(self.seat, coordinate=coordinate)
+
     def drained(self) -> None:
         """Leave the blocks: nobody uses them any more.
 
@@ -204,13 +218,14 @@ class Member:
         line = self._line(others)
         start, end = line.chosen(self.seat)
         self._load_ahead(start, end)
-        if (self.seat.start, self.seat.end) != (start, end):
+        if (self.seat.start, self.seat.end) != (start, end) and self._changes < _MOST_CHANGES:
+            self._changes += 1
             self.seat = replace(self.seat, start=start, end=end)
             self._settle(now, "reserving")
             return
         choice = line.choice(self.seat)
         self.news.append(choice)
-        self.seat = replace(self.seat, phase="joining", reason=choice.reason)
+        self.seat = replace(self.seat, phase="joining", start=start, end=end, reason=choice.reason)
         if self._waiting is None:
             self._load(start, end)
         else:

@@ -5,6 +5,9 @@ falls most, T being the throughput over a block. The weakest blocks dominate tha
 still count, and whatever joins or leaves next finds no worse than even. A server that moves is
 paid for with the time it loads, so moves are compared by what the placement is worth afterwards
 (see `worth`); of many evenness picks those for which that is computed.
+
+Of places where it helps equally a server that joins takes the one whose neighbours are near (see
+`nearness`).
 """
 
 import functools
@@ -14,7 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.balance.capacity import capacity
-from runtime.balance.snapshot import EMPTY, Floats, Integers, Placed, Snapshot, strength
+from runtime.balance.coordinate import Coordinate
+from runtime.balance.evenness import gains_at, rounded
+from runtime.balance.nearness import Outlook, Places, best_near
+from runtime.balance.snapshot import Floats, Integers, Placed, Snapshot, strength
 from runtime.balance.worth import Candidates, most_placements
 
 _CANDIDATES = 8
@@ -66,7 +72,11 @@ class Choice:
 
 
 def choose_best_blocks(
-    snapshot: Snapshot, peer_id: str, num_blocks: int, throughput: float
+    snapshot: Snapshot,
+    peer_id: str,
+    num_blocks: int,
+    throughput: float,
+    coordinate: Coordinate | None = None,
 ) -> Choice:
     """Return where a server that holds `num_blocks` blocks helps most.
 
@@ -75,12 +85,14 @@ def choose_best_blocks(
         peer_id: the server.
         num_blocks: how many blocks it holds.
         throughput: its decode steps per second through so many blocks.
+        coordinate: where it is in the network, if it knows.
 
     Raises:
         ValueError: the model has fewer blocks.
     """
     others = snapshot.without(peer_id)
-    start = best_start(others.strength, num_blocks, throughput)
+    outlook = Outlook(coordinate, Places.of(others.total_blocks, others.servers))
+    start = best_start(others.strength, num_blocks, throughput, outlook)
     return joining(others, Placed(peer_id, start, start + num_blocks, throughput))
 
 
@@ -98,22 +110,28 @@ def joining(others: Snapshot, placed: Placed) -> Choice:
     )
 
 
-def best_start(strength: Floats, num_blocks: int, throughput: float) -> int:
+def best_start(
+    strength: Floats, num_blocks: int, throughput: float, outlook: Outlook | None = None
+) -> int:
     """Return the first block of the span where a server that joins helps most.
 
     Args:
         strength: of the others' blocks, decode steps per second, float64 [blocks].
         num_blocks: how many blocks it holds.
         throughput: its decode steps per second through so many blocks.
+        outlook: decides between equals; None: the leftmost of them is taken.
 
     Raises:
         ValueError: the model has fewer blocks.
     """
     if not 1 <= num_blocks <= len(strength):
         raise ValueError(f"{num_blocks} blocks of a model that has {len(strength)}")
-    gains = _gains(strength[np.newaxis], np.array([throughput]), num_blocks)[0]
+    near = None if outlook is None else best_near(strength, num_blocks, throughput, outlook)
+    if near is not None:
+        return near
+    gains = gains_at(strength[np.newaxis], np.array([throughput]), num_blocks)[0]
     # The leftmost of equals, so that what is free stays in one piece.
-    return int(_rounded(gains).argmax())
+    return int(rounded(gains).argmax())
 
 
 @functools.lru_cache(maxsize=4)
@@ -128,7 +146,7 @@ def best_move(snapshot: Snapshot) -> Choice | None:
     if not len(moves.who):
         return None
     closes, copies = _mended(snapshot, moves)
-    order = np.lexsort((-_rounded(moves.bounds()), -copies, -closes))[:_CANDIDATES]
+    order = np.lexsort((-rounded(moves.bounds()), -copies, -closes))[:_CANDIDATES]
     moves, closes, copies = moves[order], closes[order], copies[order]
     reached = moves.capacities()
     staying = Candidates(snapshot, moves.who[:1], snapshot.starts[moves.who[:1]])
@@ -240,48 +258,16 @@ def _moves(snapshot: Snapshot) -> Candidates:
     gains = np.full((len(movers), snapshot.total_blocks), -np.inf)
     for length in np.unique(ends - starts):
         same = np.flatnonzero(ends - starts == length)
-        windows = _gains(left[same], rates[same], int(length))
+        windows = gains_at(left[same], rates[same], int(length))
         gains[same, : windows.shape[1]] = (
             windows - windows[np.arange(len(same)), starts[same], None]
         )
     gains[np.arange(len(movers)), starts] = -np.inf
     gains[(blocks < lowest[:, np.newaxis]) | (blocks > highest[:, np.newaxis])] = -np.inf
     # Those only whose best move is among the first, or there would be millions to put in order.
-    first = np.argsort(-_rounded(gains.max(1, initial=-np.inf)), kind="stable")[:most]
+    first = np.argsort(-rounded(gains.max(1, initial=-np.inf)), kind="stable")[:most]
     gains = gains[first]
-    order = np.argsort(-_rounded(gains.ravel()), kind="stable")[:most]
+    order = np.argsort(-rounded(gains.ravel()), kind="stable")[:most]
     order = order[np.isfinite(gains.ravel()[order])]
     who, targets = np.divmod(order, snapshot.total_blocks)
     return Candidates(snapshot, movers[first[who]], targets)
-
-
-def _gains(block_throughput: Floats, throughput: Floats, num_blocks: int) -> Floats:
-    """Return how much evenness a server would add at each start.
-
-    Args:
-        block_throughput: of the others, float64 [cases, blocks].
-        throughput: of the server, float64 [cases].
-        num_blocks: of the server.
-
-    Returns:
-        float64 [cases, starts].
-    """
-    mine = throughput[:, np.newaxis]
-    scale = block_throughput.mean(1, keepdims=True) + mine
-    gain = _badness(block_throughput / scale) - _badness((block_throughput + mine) / scale)
-    total = np.concatenate([np.zeros((len(gain), 1)), np.cumsum(gain, 1)], axis=1)
-    return np.asarray(total[:, num_blocks:] - total[:, :-num_blocks])
-
-
-def _badness(share: Floats) -> Floats:
-    """Return share⁻¹²; the power by multiplication, which is much faster."""
-    inverse = 1 / np.maximum(share, EMPTY)
-    third = inverse * inverse * inverse
-    sixth = third * third
-    return np.asarray(sixth * sixth)
-
-
-def _rounded(values: Floats) -> Floats:
-    """Return values of which those that differ by rounding only are equal."""
-    largest = np.abs(values[np.isfinite(values)]).max(initial=0)
-    return np.round(values / largest, 9) if largest > 0 else values

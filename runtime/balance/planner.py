@@ -6,12 +6,15 @@ join one after the other, in several orders, and lets one after the other move w
 capacity. Beside it there is an upper bound that no placement exceeds (see `capacity`).
 """
 
-from collections.abc import Callable, Iterable
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from runtime.balance.capacity import capacity
+from runtime.balance.coordinate import Coordinate
+from runtime.balance.path import HOP_SECONDS, Costs, cheapest, points, way
 from runtime.balance.placement import best_start
 from runtime.balance.snapshot import Placed, Snapshot, strength
 from runtime.balance.worth import WORTH, Candidates, most_placements
@@ -74,30 +77,28 @@ def _value(snapshot: Snapshot) -> tuple[int, float]:
     return -snapshot.missing_copies, capacity(snapshot)
 
 
-def fewer_stages(snapshot: Snapshot, hop_seconds: float) -> FewerStages | None:
+def fewer_stages(snapshot: Snapshot, client: Coordinate | None = None) -> FewerStages | None:
     """Return with how few servers one sequence would be fastest, or None if that is so already.
 
     Less than what measurements differ by is no reason.
 
-    The fewer ones are the fastest of those there, share the model evenly, and are taken to have the
-    memory for it.
+    The fewer ones are the fastest of those there or the nearest to the client side, share the model
+    evenly, and are taken to have the memory for it.
 
     Args:
         snapshot: the servers that take sessions.
-        hop_seconds: what a hop takes beside computing.
+        client: where the client side is in the network, if it knows.
     """
-    online = [server for server in snapshot.servers if server.throughput > 0]
-    now = _fastest_route(snapshot.total_blocks, online, hop_seconds)
+    now = fastest_route(snapshot, client)
     if now is None:
         return None
     seconds, hops = now
-    block_seconds = sorted(_block_seconds(server) for server in online)
+    fastest = sorted(_online(snapshot), key=lambda server: (_block_seconds(server), server.peer_id))
+    nearest = sorted(fastest, key=lambda server: way(client, server.coordinate))
     best = min(
         (
-            (
-                _shared(snapshot.total_blocks, block_seconds[:count]) + (count + 1) * hop_seconds,
-                count,
-            )
+            (_shared(snapshot.total_blocks, order[:count], client), count)
+            for order in (fastest, nearest)
             for count in range(1, hops)
         ),
         default=None,
@@ -108,37 +109,48 @@ def fewer_stages(snapshot: Snapshot, hop_seconds: float) -> FewerStages | None:
     return FewerStages(hops, seconds, fewer, fewer_seconds, -(-snapshot.total_blocks // fewer))
 
 
+def fastest_route(snapshot: Snapshot, client: Coordinate | None = None) -> tuple[float, int] | None:
+    """Return the seconds of one sequence's decode step and through how many servers it passes.
+
+    Returns:
+        those of the fastest route through all blocks; None where blocks are missing.
+    """
+    servers = _online(snapshot)
+    starts = np.array([server.start for server in servers])
+    ends = np.array([server.end for server in servers])
+    able = [np.flatnonzero((starts <= at) & (at < ends)) for at in range(snapshot.total_blocks)]
+    if not all(map(len, able)):
+        return None
+    to_client = HOP_SECONDS + np.array([way(client, server.coordinate) for server in servers])
+    costs = Costs(
+        block=np.array([_block_seconds(server) for server in servers]),
+        enter=to_client,
+        onto=np.full(len(servers), HOP_SECONDS),
+        leave=to_client,
+        points=points(server.coordinate for server in servers),
+    )
+    seconds, path = cheapest(costs, able)
+    return seconds, len(list(itertools.groupby(path)))
+
+
+def _online(snapshot: Snapshot) -> list[Placed]:
+    return [server for server in snapshot.servers if server.throughput > 0]
+
+
 def _block_seconds(server: Placed) -> float:
     return 1 / (server.throughput * server.num_blocks)
 
 
-def _shared(total_blocks: int, block_seconds: list[float]) -> float:
-    """Return what computing takes where these servers share the blocks evenly."""
-    return total_blocks * sum(block_seconds) / len(block_seconds)
-
-
-def _fastest_route(
-    total_blocks: int, servers: Iterable[Placed], hop_seconds: float
-) -> tuple[float, int] | None:
-    """Return seconds and servers of the fastest route through all blocks, or None."""
-    able: list[list[tuple[str, float]]] = [[] for _ in range(total_blocks)]
-    for server in servers:
-        for block in range(server.start, server.end):
-            able[block].append((server.peer_id, _block_seconds(server)))
-    # Of each server that may run the block before: seconds so far, and servers passed through.
-    there: dict[str, tuple[float, int]] = {}
-    for block, here in enumerate(able):
-        if not here:
-            return None
-        best = min(there.values(), default=(0.0, 0))
-        enter = (best[0] + hop_seconds, best[1] + 1)
-        there = {
-            peer: (come[0] + cost, come[1])
-            for peer, cost in here
-            for come in (min(enter, there.get(peer, enter)) if block else enter,)
-        }
-    seconds, hops = min(there.values())
-    return seconds + hop_seconds, hops
+def _shared(total_blocks: int, servers: Sequence[Placed], client: Coordinate | None) -> float:
+    """Return a step's seconds where these share the blocks evenly, each next one the nearest."""
+    seconds = total_blocks * sum(map(_block_seconds, servers)) / len(servers)
+    here, left = client, list(servers)
+    while left:
+        following = min(left, key=lambda server: way(here, server.coordinate))
+        seconds += HOP_SECONDS + way(here, following.coordinate)
+        here = following.coordinate
+        left.remove(following)
+    return seconds + HOP_SECONDS + way(here, client)
 
 
 def _one_by_one(snapshot: Snapshot, order: Callable[[Placed], tuple[float, str]]) -> Snapshot:

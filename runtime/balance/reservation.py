@@ -4,7 +4,7 @@ Lamport's bakery (Communications of the ACM 17, 1974), with the swarm's director
 
 1. A server draws a ticket, one more than any it sees, and announces that it wants blocks.
 2. It waits until its word has reached everybody, looks, and chooses behind those with smaller
-   tickets, whose choices it can foresee: choosing is a pure function.
+   tickets, whose choices it can foresee: choosing is a pure function of what is announced.
 3. It waits again, looks again, and goes on once its choice has not changed.
 
 If d is the time within which a record reaches everybody and each wait is at least d, then of any
@@ -17,6 +17,8 @@ import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from runtime.balance.coordinate import Coordinate
+from runtime.balance.nearness import Outlook, Places
 from runtime.balance.placement import Choice, best_start, joining
 from runtime.balance.seat import Seat, snapshot_of
 from runtime.balance.snapshot import Floats, Integers, Placed, Snapshot, strength
@@ -37,6 +39,7 @@ class Line:
         last: the server at its end, and the blocks that it takes.
         block_throughput: of all of them, decode steps per second, float64 [blocks].
         replicas: how many of them hold each block, int64 [blocks].
+        places: where all of them are, and the client sides.
     """
 
     settled: Snapshot
@@ -44,16 +47,7 @@ class Line:
     last: Placed | None
     block_throughput: Floats
     replicas: Integers
-
-    def start(self, num_blocks: int, throughput: float) -> int:
-        """Return the first block that a server behind this line takes.
-
-        Raises:
-            ValueError: the server takes more blocks than the model has.
-        """
-        floor = self.settled.replica_floor
-        weak = strength(self.block_throughput, self.replicas, floor)
-        return best_start(weak, num_blocks, throughput)
+    places: Places
 
     def chosen(self, me: Seat) -> tuple[int, int]:
         """Return the blocks that a server behind this line takes.
@@ -61,7 +55,10 @@ class Line:
         Raises:
             ValueError: the server takes more blocks than the model has.
         """
-        start = self.start(me.num_blocks, me.throughput)
+        floor = self.settled.replica_floor
+        weak = strength(self.block_throughput, self.replicas, floor)
+        outlook = Outlook(me.coordinate, self.places)
+        start = best_start(weak, me.num_blocks, me.throughput, outlook)
         return start, start + me.num_blocks
 
     def choice(self, me: Seat) -> Choice:
@@ -95,39 +92,37 @@ def line_before(
     """
     others = tuple(others)
     settled = (seat for seat in others if _is_settled(seat))
-    line = _settled(snapshot_of(total_blocks, settled, replica_floor))
+    # In one order, so that lines of the same servers are one line.
+    clients = sorted(
+        (seat.coordinate for seat in others if seat.client and seat.coordinate is not None),
+        key=lambda where: (where.x, where.y, where.height, where.error),
+    )
+    line = _settled(snapshot_of(total_blocks, settled, replica_floor), tuple(clients))
     place = me.place
     queue = [(seat.place, seat) for seat in others if not _is_settled(seat)]
     # Places differ, so that seats are never compared.
     for _, seat in sorted(each for each in queue if each[0] < place):
-        if seat.num_blocks <= total_blocks:
-            span = None if seat.phase == "reserving" else (seat.start, seat.end)
-            line = _behind(line, seat.peer_id, seat.num_blocks, seat.throughput, span)
+        if 1 <= seat.num_blocks <= total_blocks:
+            line = _behind(line, seat)
     return line
 
 
 @functools.lru_cache(maxsize=16)
-def _settled(snapshot: Snapshot) -> Line:
-    return Line(snapshot, None, None, snapshot.block_throughput, snapshot.replicas)
+def _settled(snapshot: Snapshot, clients: tuple[Coordinate, ...]) -> Line:
+    places = Places.of(snapshot.total_blocks, snapshot.servers, clients)
+    return Line(snapshot, None, None, snapshot.block_throughput, snapshot.replicas, places)
 
 
 # Who looks again, or looks beside others in one simulation, foresees most of the same choices.
 @functools.lru_cache(maxsize=1 << 14)
-def _behind(
-    line: Line,
-    peer_id: str,
-    num_blocks: int,
-    throughput: float,
-    span: tuple[int, int] | None,
-) -> Line:
-    """Return a line with a server more; what it takes is known, or foreseen where it is None."""
-    if span is None:
-        start = line.start(num_blocks, throughput)
-        span = (start, start + num_blocks)
+def _behind(line: Line, seat: Seat) -> Line:
+    """Return a line with a server more; what it takes is known, or foreseen while it reserves."""
+    span = line.chosen(seat) if seat.phase == "reserving" else (seat.start, seat.end)
     held, replicas = line.block_throughput.copy(), line.replicas.copy()
-    held[span[0] : span[1]] += throughput
+    held[span[0] : span[1]] += seat.throughput
     replicas[span[0] : span[1]] += 1
-    return Line(line.settled, line, Placed(peer_id, *span, throughput), held, replicas)
+    last = Placed(seat.peer_id, *span, seat.throughput, coordinate=seat.coordinate)
+    return Line(line.settled, line, last, held, replicas, line.places.with_server(last))
 
 
 def _is_settled(seat: Seat) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from runtime.balance.coordinate import Coordinate
 from runtime.balance.snapshot import Placed, Snapshot
 
 Phase = Literal["reserving", "joining", "online", "draining"]
@@ -28,6 +29,8 @@ class Seat:
         moves: whether it would move; "in need": it has just done so, and does it again only where
             blocks are missing.
         beside: it has memory to load other blocks while it serves these.
+        coordinate: where it is in the network; None: it does not say.
+        client: sessions come from it and end there, whatever blocks it has.
         fence: the highest claim that it has ever seen, so that no number is used for two moves; it
             travels with other news and is none itself.
         beat: how many times it has said something, so that what it says can be told from an echo.
@@ -46,6 +49,8 @@ class Seat:
     fixed: bool = False
     moves: Moves = "freely"
     beside: bool = False
+    coordinate: Coordinate | None = None
+    client: bool = False
     fence: int = field(default=0, compare=False)
     beat: int = field(default=0, compare=False)
     reason: str = field(default="", compare=False)
@@ -73,12 +78,14 @@ class Seat:
             fixed=self.fixed or self.moves == "never",
             rests=self.moves == "in need",
             beside=self.beside,
+            coordinate=self.coordinate,
         )
 
 
 def snapshot_of(total_blocks: int, seats: Iterable[Seat], replica_floor: int = 1) -> Snapshot:
     """Return the swarm as it will be once everybody who has chosen blocks serves them."""
-    placed = (seat.placed for seat in seats if seat.phase != "reserving")
+    # A client side may have no blocks.
+    placed = (seat.placed for seat in seats if seat.phase != "reserving" and seat.num_blocks)
     return Snapshot.of(total_blocks, placed, replica_floor)
 
 

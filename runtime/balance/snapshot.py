@@ -7,6 +7,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from runtime.balance.coordinate import Coordinate
+
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 EMPTY = 1e-3
@@ -26,6 +28,7 @@ class Placed:
         fixed: it never moves.
         rests: it moves only where blocks are missing.
         beside: it loads other blocks beside those it serves, so what is in both is always served.
+        coordinate: where it is in the network; None: it does not say.
     """
 
     peer_id: str
@@ -36,6 +39,7 @@ class Placed:
     fixed: bool = False
     rests: bool = False
     beside: bool = False
+    coordinate: Coordinate | None = None
 
     @property
     def num_blocks(self) -> int:

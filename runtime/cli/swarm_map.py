@@ -20,6 +20,7 @@ _ROWS = 40
 """Beyond so many servers, those with the same blocks in the same state share a row."""
 _EVENTS = 10
 _REMARKS = 5
+_HOPS = 12
 _SHORTEST_ID = 6
 _WIDEST_HOST = 24
 _GIB = 1 << 30
@@ -69,7 +70,7 @@ def drawn(
         height: of the terminal, in rows; what does not fit is left out. None: show everything.
     """
     head = [_headline(report), *_shortages(report)]
-    now = [*_moving(report), *_remarks(report)]
+    now = [*_ways(report), *_moving(report), *_remarks(report)]
     events = list(_history(report))
     around = sum(_height(text, width) for text in (*head, *now, *events))
     # And an empty line, the headings, the replicas and a line on what is left out.
@@ -234,6 +235,24 @@ def _cells(
 def _axis(width: int, total_blocks: int) -> str:
     last = str(total_blocks - 1)
     return f"0{last.rjust(width - 1)}" if width > len(last) + 1 else ""
+
+
+def _ways(report: SwarmReport) -> Iterator[Text]:
+    """Yield how far the servers of a route are from each other, if that is known of any."""
+    ways = [*(hop.way_ms for hop in report.route), report.way_back_ms]
+    if all(way is None for way in ways):
+        return
+    short = short_ids(server.peer_id for server in report.servers)
+    steps = [
+        f"{_way(hop.way_ms)} to {short.get(hop.peer_id, hop.peer_id)} {hop.blocks}"
+        for hop in report.route[:_HOPS]
+    ]
+    more = [f"{len(report.route) - _HOPS} more servers"] if len(report.route) > _HOPS else []
+    yield Text(f"a session's way: {', '.join([*steps, *more, _way(report.way_back_ms)])} back")
+
+
+def _way(milliseconds: float | None) -> str:
+    return "?" if milliseconds is None else f"{milliseconds:.1f} ms"
 
 
 def _moving(report: SwarmReport) -> Iterator[Text]:

@@ -47,7 +47,9 @@ class Client:
         self._tokenizer = tokenizer
         own = node.worker.engine
         behind = Span(start=own.span.end, end=own.total_blocks)
-        self._routes = Routes(node.view, behind, node.neighbours.latencies)
+        self._routes = Routes(
+            node.view, behind, node.neighbours.latencies, lambda: node.record().coordinate
+        )
         self._watch = Watch(node, self._routes)
         self._closing: set[asyncio.Task[None]] = set()
 

@@ -1,22 +1,23 @@
 """The routes of stage 0's sessions: what the swarm says of servers, and what stage 0 has seen."""
 
 import asyncio
+import itertools
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import structlog
 
+from runtime.balance.coordinate import Coordinate, known_distance
+from runtime.balance.path import HOP_SECONDS
 from runtime.errors import NoAnswerError, PeerLostError, RouteError, StagefleetError
 from runtime.spec.base import Span
 from runtime.swarm.bans import Bans
 from runtime.swarm.belief import Paces, Part, believed
 from runtime.swarm.records import ServerInfo
 from runtime.swarm.routing import (
-    HOP_SECONDS,
-    UNKNOWN_LATENCY_SECONDS,
     Experience,
     Leg,
     declared_work,
@@ -47,18 +48,24 @@ class Routes:
     """Chooses servers for sessions, and keeps count of the sessions that are open on each."""
 
     def __init__(
-        self, view: View, span: Span, latencies: Callable[[], Mapping[str, float]]
+        self,
+        view: View,
+        span: Span,
+        latencies: Callable[[], Mapping[str, float]],
+        coordinate: Callable[[], Coordinate | None] = lambda: None,
     ) -> None:
         """Start without a session.
 
         Args:
             view: the swarm's records.
             span: the blocks behind stage 0's own.
-            latencies: seconds one way to the servers to which that is known.
+            latencies: seconds one way to the servers to which that was measured.
+            coordinate: where stage 0 is in the network, if it knows.
         """
         self._view = view
         self._span = span
         self._latencies = latencies
+        self._coordinate = coordinate
         self._bans = Bans(time.monotonic)
         self._sessions: Counter[str] = Counter()
         self._kv_bytes: Counter[str] = Counter()
@@ -94,6 +101,7 @@ class Routes:
             sessions=self._sessions,
             kv_bytes=self._kv_bytes,
             latency=self._latencies(),
+            coordinate=self._coordinate(),
             avoided=self._bans.banned() | avoided,
             observed=self._observed(servers),
         )
@@ -145,9 +153,7 @@ class Routes:
             chosen: the session's route.
             seconds: of a step of one sequence, from its token to the next one.
         """
-        latencies = self._latencies()
-        ways = [latencies.get(peer_id, UNKNOWN_LATENCY_SECONDS) for peer_id in chosen.peer_ids]
-        network = (len(ways) + 1) * HOP_SECONDS + sum(ways)
+        network = self._network_seconds([leg.server for leg in chosen.legs])
         parts = [
             Part(
                 leg.server.peer_id,
@@ -158,6 +164,18 @@ class Routes:
             for leg in chosen.legs
         ]
         self._paces.observe(parts, seconds - network)
+
+    def _network_seconds(self, servers: Sequence[ServerInfo]) -> float:
+        """Return what hops and ways take of a decode step through these servers."""
+        if not servers:
+            return 0.0
+        known = Experience(latency=self._latencies(), coordinate=self._coordinate())
+        ways = [known.way(servers[0]), known.way(servers[-1])]
+        for one, other in itertools.pairwise(servers):
+            told = known_distance(one.coordinate, other.coordinate)
+            # The way from here is no worse a guess than none.
+            ways.append(known.way(other) if told is None else told)
+        return len(ways) * HOP_SECONDS + sum(ways)
 
     def believed(self, server: ServerInfo) -> float:
         """Return a server's throughput as routes reckon with it, in decode steps per second."""

@@ -60,6 +60,7 @@ class Watch:
             sessions=self._routes.sessions,
             kv_bytes=self._routes.kv_bytes,
             observed={server.peer_id: self._routes.believed(server) for server in servers},
+            latency=self._node.neighbours.latencies(),
             replica_floor=self._node.checked.config.replica_floor,
             remarks=self._node.view.remarks(),
             events=self._history.events,

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import structlog
 
+from runtime.balance.coordinate import Coordinate
 from runtime.balance.decision import Decision
 from runtime.balance.member import Manner, Member
 from runtime.balance.placement import Choice
@@ -47,6 +48,9 @@ class Host(Protocol):
 
     def throughput(self) -> float:
         """Return the decode steps per second through the blocks that are loaded, as of now."""
+
+    def coordinate(self) -> Coordinate:
+        """Return where this server is in the network, as far as it knows."""
 
     async def announce(self) -> None:
         """Publish this server's record.
@@ -120,6 +124,7 @@ class Balancer:
             while True:
                 try:
                     others = self._seats(await self._host.servers())
+                    self._member.located(self._host.coordinate())
                     if not joined:
                         self._member.join(time.monotonic(), others)
                         joined = True
@@ -274,9 +279,10 @@ def wanting(peer_id: str, num_blocks: int, throughput: float) -> Seat:
 
 
 def seat_of(server: ServerInfo) -> Seat | None:
-    """Return a server's part in the balance; None for a stage 0 without blocks or who leaves.
+    """Return a server's part in the balance; None for one that leaves or has no part.
 
-    Servers with fixed splits count where they are, and stay there.
+    Servers with fixed splits count where they are, and stay there. A stage 0 without blocks is
+    where sessions come from.
     """
     seating = server.seating
     match server.state:
@@ -284,18 +290,20 @@ def seat_of(server: ServerInfo) -> Seat | None:
             return None
         case phase:
             pass
-    if seating is None:
-        if server.start == server.end:
-            return None
-        seating = Seating(num_blocks=server.end - server.start)
+    blocks = server.end - server.start
+    if seating is None and not blocks and server.stage > 0:
+        return None
+    part = {} if seating is None else msgspec.structs.asdict(seating)
     return Seat(
         peer_id=server.peer_id,
         phase=phase,
         start=server.start,
         end=server.end,
         throughput=server.throughput,
-        fixed=server.seating is None,
-        **msgspec.structs.asdict(seating),
+        fixed=seating is None,
+        coordinate=server.coordinate,
+        client=server.stage == 0,
+        **({"num_blocks": blocks, "ticket": 0} | part),
     )
 
 

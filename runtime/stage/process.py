@@ -9,6 +9,7 @@ from typing import Literal
 import structlog
 
 from runtime import __version__
+from runtime.balance.coordinate import Coordinate
 from runtime.checks.config import Checked
 from runtime.client.generation import Client
 from runtime.client.mailbox import Mailboxes
@@ -25,6 +26,7 @@ from runtime.stage.health import MOVING, MOVING_STATES
 from runtime.stage.lifeline import Lifeline
 from runtime.stage.lookout import Lookout
 from runtime.stage.notify import notify
+from runtime.stage.position import Position
 from runtime.stage.sessions import StageSessions
 from runtime.stage.source import SpanSource, configured
 from runtime.stage.terms import terms
@@ -89,6 +91,14 @@ class Server:
             self._neighbours.until_lost,
             config.record_seconds,
         )
+        # With fixed splits, firewalls let a server reach the next one only.
+        reaches_all = self._spans is None or config.stage == 0
+        self._position = Position(
+            self._membership.peer_id,
+            self._neighbours.measured if reaches_all else None,
+            self._neighbours.latencies,
+            self._view.servers,
+        )
         self._mailboxes = Mailboxes()
         self._background: list[asyncio.Task[None]] = []
         self._sessions: StageSessions | None = None
@@ -144,6 +154,8 @@ class Server:
             stack.push_async_callback(self._lookout.stop)
             stack.push_async_callback(self._end_background)
             self._run_in_background(self._directory.watch())
+            measuring = self._position.keep_measuring(config.announce_period_seconds)
+            self._run_in_background(measuring)
             client = None
             if self._spans is None:
                 await self._find_blocks()
@@ -208,7 +220,9 @@ class Server:
     async def _find_blocks(self) -> None:
         """Serve what the swarm needs most, now and from now on."""
         checked, count = self._checked, self._num_blocks
-        expected = await self._blocks.expected_throughput(count)
+        expected, _ = await asyncio.gather(
+            self._blocks.expected_throughput(count), self._position.begin()
+        )
         seat = wanting(self._membership.peer_id, count, expected)
         self._balancer = Balancer(checked.config, checked.manifest.total_blocks, seat, self)
         self._balancing = self._run_in_background(self._balancer.run())
@@ -249,6 +263,10 @@ class Server:
     def throughput(self) -> float:
         """Return the decode steps per second through the blocks that are loaded, as of now."""
         return self._blocks.throughput()
+
+    def coordinate(self) -> Coordinate:
+        """Return where this server is in the network, as far as it knows."""
+        return self._position.said
 
     async def announce(self) -> None:
         """Publish this server's record.
@@ -319,6 +337,8 @@ class Server:
             software=__version__,
             seating=None if seat is None else seating_of(seat),
             speeds=self._blocks.speeds,
+            # A newcomer stays where it was when it chose.
+            coordinate=self._position.said if seat is None else seat.coordinate,
         )
 
     def _run_in_background(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:

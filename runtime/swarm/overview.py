@@ -1,12 +1,15 @@
 """The swarm at one moment as people and programs see it: a pure function of what is known."""
 
 import functools
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from runtime.balance.capacity import capacity
+from runtime.balance.coordinate import known_distance
 from runtime.balance.planner import best_known, fewer_stages
 from runtime.balance.snapshot import Placed, Snapshot
+from runtime.errors import RouteError
 from runtime.spec.base import Span
 from runtime.swarm.records import ServerInfo
 from runtime.swarm.report import (
@@ -14,11 +17,12 @@ from runtime.swarm.report import (
     MOST_SERVERS,
     Capacity,
     Event,
+    Hop,
     Remark,
     ServerReport,
     SwarmReport,
 )
-from runtime.swarm.routing import HOP_SECONDS, UNKNOWN_LATENCY_SECONDS
+from runtime.swarm.routing import Experience, route
 from runtime.swarm.shortage import intervals, replicas, shortages
 
 
@@ -34,6 +38,7 @@ class Known:
         kv_bytes: what these may take for keys and values, by peer id.
         observed: decode steps per second that it reckons with, for servers that its sessions have
             seen, by peer id.
+        latency: seconds one way between it and servers, where that was measured, by peer id.
         replica_floor: so many copies every block should have.
         remarks: on records that do not count, or not as they say it.
         events: what happened lately, the latest last.
@@ -45,6 +50,7 @@ class Known:
     sessions: Mapping[str, int] = field(default_factory=dict)
     kv_bytes: Mapping[str, int] = field(default_factory=dict)
     observed: Mapping[str, float] = field(default_factory=dict)
+    latency: Mapping[str, float] = field(default_factory=dict)
     replica_floor: int = 1
     remarks: tuple[Remark, ...] = ()
     events: tuple[Event, ...] = ()
@@ -62,6 +68,7 @@ def overview(known: Known) -> SwarmReport:
     missing = shortages(servers, whole)
     copies = replicas(servers, whole)
     single = (block for block, count in enumerate(copies) if count == 1)
+    hops, back = _route(known)
     shown = sorted((own, *_others(known.servers, own)), key=lambda s: (s.start, s.end, s.peer_id))
     return SwarmReport(
         at=known.at,
@@ -72,12 +79,51 @@ def overview(known: Known) -> SwarmReport:
         missing=missing,
         single_copies=tuple(intervals(single)),
         capacity=worth(servers, own.total_blocks, known.replica_floor),
-        advice=_advice(servers, own.total_blocks),
+        advice=_advice(servers, own),
+        route=hops,
+        way_back_ms=back,
         servers=tuple(_server(server, known) for server in shown[:MOST_SERVERS]),
         left_out=max(0, len(shown) - MOST_SERVERS),
         remarks=known.remarks[:MOST_REMARKS],
         events=known.events,
     )
+
+
+def _route(known: Known) -> tuple[tuple[Hop, ...], float | None]:
+    """Return the fastest route of a session that is alone, and the milliseconds of the way back."""
+    own = known.own
+    experience = Experience(latency=known.latency, coordinate=own.coordinate)
+    try:
+        legs = route(known.servers, Span(start=own.end, end=own.total_blocks), experience)
+    except RouteError:
+        return (), None
+    if not legs:
+        return (), None
+
+    def to_stage_0(server: ServerInfo) -> float | None:
+        told = known_distance(own.coordinate, server.coordinate)
+        return known.latency.get(server.peer_id, told)
+
+    ways = [
+        to_stage_0(legs[0].server),
+        *(
+            known_distance(one.server.coordinate, other.server.coordinate)
+            for one, other in itertools.pairwise(legs)
+        ),
+    ]
+    hops = tuple(
+        Hop(
+            peer_id=leg.server.peer_id,
+            blocks=Span(start=leg.start, end=leg.end),
+            way_ms=_milliseconds(way),
+        )
+        for leg, way in zip(legs, ways, strict=True)
+    )
+    return hops[:MOST_SERVERS], _milliseconds(to_stage_0(legs[-1].server))
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(1000 * seconds, 3)
 
 
 def serving_us(servers: tuple[ServerInfo, ...], own: ServerInfo) -> tuple[ServerInfo, ...]:
@@ -99,10 +145,10 @@ def _best_known(snapshot: Snapshot) -> Snapshot:
     return best_known(snapshot)
 
 
-def _advice(servers: tuple[ServerInfo, ...], total_blocks: int) -> str:
+def _advice(servers: tuple[ServerInfo, ...], own: ServerInfo) -> str:
     """Return what would make one sequence faster, or nothing."""
-    hop_seconds = HOP_SECONDS + UNKNOWN_LATENCY_SECONDS
-    found = fewer_stages(_placements(servers, total_blocks, settled=False), hop_seconds)
+    placed = _placements(servers, own.total_blocks, settled=False)
+    found = fewer_stages(placed, own.coordinate)
     return found.reason if found else ""
 
 
@@ -121,7 +167,16 @@ def _placements(servers: tuple[ServerInfo, ...], total_blocks: int, *, settled: 
         chosen = server.state != "reserving" if settled else server.state == "online"
         if chosen and start < end:
             fixed = server.seating is None
-            placed.append(Placed(server.peer_id, start, end, server.throughput, fixed=fixed))
+            placed.append(
+                Placed(
+                    server.peer_id,
+                    start,
+                    end,
+                    server.throughput,
+                    fixed=fixed,
+                    coordinate=server.coordinate,
+                )
+            )
     return Snapshot.of(total_blocks, placed)
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from runtime.balance.coordinate import Coordinate
 from runtime.errors import WireError
 from runtime.swarm.endpoint import Endpoint
 
@@ -77,6 +78,7 @@ class ServerInfo(msgspec.Struct, frozen=True):
         seating: of a server that chooses its blocks; None under fixed splits.
         speeds: what else was measured; None before that.
         run: which run of the server this is; two at a time are two processes with one identity.
+        coordinate: where it is in the network; None: it does not say.
     """
 
     peer_id: Text
@@ -93,6 +95,7 @@ class ServerInfo(msgspec.Struct, frozen=True):
     seating: Seating | None = None
     speeds: Speeds | None = None
     run: Text = ""
+    coordinate: Coordinate | None = None
 
 
 class Presence(msgspec.Struct, frozen=True):

@@ -108,6 +108,17 @@ class Capacity(Frozen):
     quality: float = Field(description="now / best_known, 0 to 1; 1 if there is nothing to place")
 
 
+class Hop(Frozen):
+    """One server of a route, and the way to it."""
+
+    peer_id: str
+    blocks: Span = Field(description="what it runs there")
+    way_ms: float | None = Field(
+        description="milliseconds one way from the server before it, of the first one from stage "
+        "0; null: not known"
+    )
+
+
 class SwarmReport(Frozen):
     """All servers of a model, what is missing, and what happened lately."""
 
@@ -121,6 +132,14 @@ class SwarmReport(Frozen):
     single_copies: tuple[Span, ...] = Field(description="blocks that one server alone serves")
     capacity: Capacity
     advice: str = Field(default="", description="what would make one sequence faster, if known")
+    route: tuple[Hop, ...] = Field(
+        default=(),
+        max_length=MOST_SERVERS,
+        description="of a session that is alone, in order; empty where blocks are missing",
+    )
+    way_back_ms: float | None = Field(
+        default=None, description="milliseconds from the last server of it to stage 0, if known"
+    )
     servers: tuple[ServerReport, ...] = Field(
         max_length=MOST_SERVERS, description="ordered by their first block"
     )

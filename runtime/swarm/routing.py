@@ -6,21 +6,21 @@ pairs of a block and a server, in seconds for one decode step.
 
 import heapq
 import itertools
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+import numpy as np
+
+from runtime.balance.coordinate import Coordinate
+from runtime.balance.path import HOP_SECONDS, Costs, cheapest, points, way
+from runtime.balance.snapshot import Integers
 from runtime.errors import RouteError
 from runtime.spec.base import Span
 from runtime.swarm.belief import believed
 from runtime.swarm.records import ServerInfo
 from runtime.swarm.shortage import shortages
 
-HOP_SECONDS: Final = 0.0008
-"""What a hop takes beside computing and the network (docs/reference/benchmarks.md)."""
-UNKNOWN_LATENCY_SECONDS: Final = 0.0002
-"""One way, where nobody has measured: a local network's, so that servers are tried, not shunned."""
 LAST_RESORT_SECONDS: Final = 1e6
 """Beyond any real path: taken only where no other server has the blocks."""
 
@@ -30,7 +30,7 @@ _SLOWEST_STEPS = 1e-3
 _SEARCHES = 32
 
 # Of each block of the span, the servers that may run it, as indices.
-_Candidates = tuple[tuple[int, ...], ...]
+_Candidates = tuple[Integers, ...]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ class Experience:
     Attributes:
         sessions: sessions of its own that are open there.
         kv_bytes: what these may take for keys and values.
-        latency: seconds one way between it and the server, where that is known.
+        latency: seconds one way between it and the server, where that was measured.
+        coordinate: where it is in the network, if it knows; tells latencies that were not measured.
         avoided: servers that failed lately; they are taken only where there is no other.
         observed: the blocks a second that its sessions have seen of it.
     """
@@ -57,8 +58,14 @@ class Experience:
     sessions: Mapping[str, int] = field(default_factory=dict)
     kv_bytes: Mapping[str, int] = field(default_factory=dict)
     latency: Mapping[str, float] = field(default_factory=dict)
+    coordinate: Coordinate | None = None
     avoided: frozenset[str] = frozenset()
     observed: Mapping[str, float] = field(default_factory=dict)
+
+    def way(self, server: ServerInfo) -> float:
+        """Return the seconds one way between stage 0 and a server, as far as that is known."""
+        measured = self.latency.get(server.peer_id)
+        return way(self.coordinate, server.coordinate) if measured is None else measured
 
 
 def route(
@@ -71,11 +78,12 @@ def route(
 
     A block takes 1 / (throughput * blocks of the span) seconds on a server, or more where stage 0
     has seen that it is slower by far (`runtime.swarm.belief`), times 1 + the sessions there, so
-    that sessions spread over replicas in proportion to their throughput. A hop takes its latency
-    and what is done at both ends. No server is passed through twice. Servers that failed lately, or
-    that have no room for the session in as many of the blocks as they hold, are taken only where
-    there is no other: the record may be old, and the server has the last word. Of equals the
-    smaller peer id wins, so that the choice depends on the arguments alone.
+    that sessions spread over replicas in proportion to their throughput. A hop takes its
+    latency, which between two servers their coordinates tell, and what is done at both ends. No
+    server is passed through twice. Servers that failed lately, or that have no room for the session
+    in as many of the blocks as they hold, are taken only where there is no other: the record may be
+    old, and the server has the last word. Of equals the smaller peer id wins, so that the choice
+    depends on the arguments alone.
 
     Args:
         servers: the swarm's records, one for each peer id.
@@ -92,7 +100,7 @@ def route(
         key=lambda server: server.peer_id,
     )
     candidates: _Candidates = tuple(
-        tuple(index for index, server in enumerate(usable) if server.start <= block < server.end)
+        np.array([n for n, server in enumerate(usable) if server.start <= block < server.end])
         for block in range(span.start, span.end)
     )
     missing = shortages((server for server in known if server.stage > 0), span)
@@ -102,7 +110,7 @@ def route(
             f"no chain of servers covers blocks {span}: nobody serves {gaps}",
             hint="\n  -> ".join(map(str, missing)),
         )
-    costs = _Costs.of(usable, span, experience or Experience(), block_kv_bytes)
+    costs = _costs(usable, span, experience or Experience(), block_kv_bytes)
     path = _best_path(costs, candidates)
     return tuple(
         Leg(usable[index], span.start + start, span.start + end)
@@ -121,49 +129,33 @@ def _can_run_some(server: ServerInfo, span: Span) -> bool:
     return server.state == "online" and server.stage > 0 and overlap
 
 
-@dataclass(frozen=True)
-class _Costs:
-    """Seconds by server index: for a block, to get there from stage 0 or a server, to get back."""
+def _costs(
+    servers: list[ServerInfo], span: Span, experience: Experience, block_kv_bytes: int
+) -> Costs:
+    """Return what servers cost the steps of one more session."""
 
-    block: tuple[float, ...]
-    enter: tuple[float, ...]
-    switch: tuple[float, ...]
-    leave: tuple[float, ...]
+    def block(server: ServerInfo) -> float:
+        blocks_a_second = believed(declared_work(server), experience.observed.get(server.peer_id))
+        return (1 + experience.sessions.get(server.peer_id, 0)) / blocks_a_second
 
-    @classmethod
-    def of(
-        cls,
-        servers: list[ServerInfo],
-        span: Span,
-        experience: Experience,
-        block_kv_bytes: int,
-    ) -> "_Costs":
-        def block(server: ServerInfo) -> float:
-            blocks_a_second = believed(
-                declared_work(server), experience.observed.get(server.peer_id)
-            )
-            return (1 + experience.sessions.get(server.peer_id, 0)) / blocks_a_second
+    def last_resort(server: ServerInfo) -> float:
+        blocks = min(server.end, span.end) - max(server.start, span.start)
+        free = server.kv_bytes - experience.kv_bytes.get(server.peer_id, 0)
+        avoided = server.peer_id in experience.avoided or blocks * block_kv_bytes > free
+        return LAST_RESORT_SECONDS if avoided else 0.0
 
-        def to_stage_0(server: ServerInfo) -> float:
-            return experience.latency.get(server.peer_id, UNKNOWN_LATENCY_SECONDS) + HOP_SECONDS
-
-        def last_resort(server: ServerInfo) -> float:
-            blocks = min(server.end, span.end) - max(server.start, span.start)
-            free = server.kv_bytes - experience.kv_bytes.get(server.peer_id, 0)
-            avoided = server.peer_id in experience.avoided or blocks * block_kv_bytes > free
-            return LAST_RESORT_SECONDS if avoided else 0.0
-
-        return cls(
-            block=tuple(block(server) for server in servers),
-            enter=tuple(to_stage_0(server) + last_resort(server) for server in servers),
-            switch=tuple(
-                UNKNOWN_LATENCY_SECONDS + HOP_SECONDS + last_resort(server) for server in servers
-            ),
-            leave=tuple(to_stage_0(server) for server in servers),
-        )
+    to_stage_0 = np.array([experience.way(server) + HOP_SECONDS for server in servers])
+    entering = np.array([last_resort(server) for server in servers])
+    return Costs(
+        block=np.array([block(server) for server in servers]),
+        enter=to_stage_0 + entering,
+        onto=entering + HOP_SECONDS,
+        leave=to_stage_0,
+        points=points(server.coordinate for server in servers),
+    )
 
 
-def _best_path(costs: _Costs, candidates: _Candidates) -> tuple[int, ...]:
+def _best_path(costs: Costs, candidates: _Candidates) -> tuple[int, ...]:
     """Return the cheapest server for each block such that no server is left and entered again.
 
     Branch and bound: the cheapest path of all, if it enters a server again, is replaced by the
@@ -172,7 +164,7 @@ def _best_path(costs: _Costs, candidates: _Candidates) -> tuple[int, ...]:
     if not candidates:
         return ()
     order = itertools.count()
-    waiting = [(*_cheapest(costs, candidates), next(order), candidates)]
+    waiting = [(*cheapest(costs, candidates), next(order), candidates)]
     for _ in range(_SEARCHES):
         _, path, _, candidates = waiting[0]
         again = _entered_again(path)
@@ -180,33 +172,9 @@ def _best_path(costs: _Costs, candidates: _Candidates) -> tuple[int, ...]:
             return path
         heapq.heappop(waiting)
         for allowed in _ways_out(candidates, *again):
-            if all(allowed):
-                heapq.heappush(waiting, (*_cheapest(costs, allowed), next(order), allowed))
+            if all(map(len, allowed)):
+                heapq.heappush(waiting, (*cheapest(costs, allowed), next(order), allowed))
     return _straightened(waiting[0][1])
-
-
-def _cheapest(costs: _Costs, candidates: _Candidates) -> tuple[float, tuple[int, ...]]:
-    """Return the seconds and the servers of the cheapest path, were it free to enter any again."""
-    # From the end to the start: what is still to come once a block has reached each server, and
-    # where the block behind it runs then.
-    seconds = {server: costs.leave[server] + costs.block[server] for server in candidates[-1]}
-    onward: list[dict[int, int]] = []
-    for able in reversed(candidates[:-1]):
-        best = min(seconds, key=lambda server: (seconds[server] + costs.switch[server], server))
-        switched = seconds[best] + costs.switch[best]
-        there = {
-            server: server if seconds.get(server, math.inf) <= switched else best for server in able
-        }
-        onward.append(there)
-        seconds = {
-            server: costs.block[server] + (seconds[server] if there[server] == server else switched)
-            for server in able
-        }
-    first = min(seconds, key=lambda server: (seconds[server] + costs.enter[server], server))
-    path = [first]
-    for there in reversed(onward):
-        path.append(there[path[-1]])
-    return seconds[first] + costs.enter[first], tuple(path)
 
 
 def _entered_again(path: tuple[int, ...]) -> tuple[int, int, int] | None:
@@ -222,14 +190,15 @@ def _entered_again(path: tuple[int, ...]) -> tuple[int, int, int] | None:
 def _ways_out(candidates: _Candidates, server: int, left: int, again: int) -> Iterator[_Candidates]:
     """Yield every way not to run block `left` and then, after others, block `again` on a server."""
 
-    def without(able: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple(other for other in able if other != server)
+    def without(able: Integers) -> Integers:
+        return np.asarray(able[able != server])
 
     yield (*candidates[:again], *map(without, candidates[again:]))
     yield (*map(without, candidates[: left + 1]), *candidates[left + 1 :])
     between = candidates[left : again + 1]
     if all(server in able for able in between):
-        yield (*candidates[:left], *((server,) for _ in between), *candidates[again + 1 :])
+        alone = np.array([server])
+        yield (*candidates[:left], *(alone for _ in between), *candidates[again + 1 :])
 
 
 def _straightened(path: tuple[int, ...]) -> tuple[int, ...]:

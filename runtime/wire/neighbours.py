@@ -83,6 +83,23 @@ class Neighbours:
         await self.connection(peer_id)
         await asyncio.wait([self._conversations[peer_id]])
 
+    async def measured(self, peer_id: str) -> float | None:
+        """Return the seconds that a packet takes to a server, which may be dialled just for that.
+
+        Raises:
+            PeerLostError: none of its addresses answers.
+            IdentityError: another server answers there.
+            VersionError: it refuses this server's version or model.
+        """
+        known = self._dialled.get(peer_id)
+        if known is not None:
+            return known.latency
+        connection = await self._dial(peer_id)
+        try:
+            return connection.latency
+        finally:
+            connection.close()
+
     def latencies(self) -> dict[str, float]:
         """Return the seconds that a packet takes to each server that has been dialled."""
         found = ((peer_id, known.latency) for peer_id, known in self._dialled.items())

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from runtime.balance.coordinate import Coordinate
+
 _SHARES_OF_THE_MODEL = (0.25, 0.375, 0.5)
 _SPREAD_OF_THROUGHPUT = 0.5
 _SKEW_SECONDS = 3
@@ -21,6 +23,7 @@ class Life:
         num_blocks: how many blocks it holds.
         throughput: decode steps per second through so many blocks.
         skew: how far its clock is off, in seconds.
+        coordinate: where it is in the network, if that matters.
     """
 
     peer_id: str
@@ -29,6 +32,7 @@ class Life:
     num_blocks: int
     throughput: float
     skew: float
+    coordinate: Coordinate | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,8 @@ class Workload:
         delay_seconds: within this time, what a server says reaches each other one.
         slowdowns: of servers.
         partitions: of the swarm.
+        client: where sessions come from, if that matters.
+        places_are_known: servers say where they are.
     """
 
     total_blocks: int
@@ -69,6 +75,8 @@ class Workload:
     delay_seconds: float = _DELAY_SECONDS
     slowdowns: tuple[Slowdown, ...] = ()
     partitions: tuple[Partition, ...] = ()
+    client: Coordinate | None = None
+    places_are_known: bool = True
 
 
 def churn(

@@ -89,6 +89,7 @@ class World:
         self._servers: dict[str, _Server] = {}
         self._lives = {life.peer_id: life for life in workload.lives}
         self._directory = Directory(workload.delay_seconds, workload.partitions)
+        self._clients = _clients(workload)
         self._ghosts: dict[str, Placed] = {}
         # In two halves that do not hear of each other there may be two who move; under the
         # published rule nobody waits for anybody.
@@ -129,12 +130,15 @@ class World:
 
     def _arrive(self, now: float, peer: str) -> None:
         life = self._lives[peer]
-        seat = Seat(peer, "reserving", 0, 0, life.num_blocks, life.throughput, ticket=0)
+        where = life.coordinate if self._workload.places_are_known else None
+        seat = Seat(
+            peer, "reserving", 0, 0, life.num_blocks, life.throughput, ticket=0, coordinate=where
+        )
         draw = np.random.default_rng((self._seed, len(self._servers), int(now * 1000)))
         kind = Published if self._published else Member
         server = _Server(life, kind(self._manner, seat, draw), life.throughput)
         self._servers[peer] = server
-        server.policy.join(server.clock(now), self._directory.seen(peer, now, life.skew))
+        server.policy.join(server.clock(now), self._seen(peer, now, life.skew))
         self._count(now)
         self._renew(now, peer)
 
@@ -185,7 +189,7 @@ class World:
         news_until = self._directory.changed_at + self._workload.delay_seconds
         if clock >= policy.wake or server.looked_at <= max(news_until, now - EXPIRY_SECONDS):
             before = policy.doing
-            others = self._directory.seen(peer, now, server.life.skew)
+            others = self._seen(peer, now, server.life.skew)
             policy.advance(clock, others)
             server.looked_at = now
             self._changed(now, peer, server, before)
@@ -197,6 +201,9 @@ class World:
             if server.wakes_at < now + self._manner.renew_seconds:
                 self._at(server.wakes_at + 1e-6, self._wake, peer)
                 server.wakes_at += 1e-6
+
+    def _seen(self, peer: str, now: float, skew: float) -> tuple[Seat, ...]:
+        return self._directory.seen(peer, now, skew) + self._clients
 
     def _changed(self, now: float, peer: str, server: _Server, before: Doing) -> None:
         policy = server.policy
@@ -264,3 +271,12 @@ class World:
         self.measure.change(now, snapshot, capacity(snapshot), work)
         if self._watch is not None:
             self._watch(now, snapshot)
+
+
+def _clients(workload: Workload) -> tuple[Seat, ...]:
+    """Return the seat of the client side, if anybody knows where it is."""
+    if workload.client is None or not workload.places_are_known:
+        return ()
+    where = workload.client
+    seat = Seat("client", "online", 0, 0, 0, 0, ticket=0, fixed=True, coordinate=where, client=True)
+    return (seat,)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from runtime.balance.coordinate import Coordinate
 from runtime.balance.member import Manner, Member
 from runtime.balance.seat import Seat, serving
 
@@ -255,3 +256,32 @@ def test_what_makes_no_sense_is_refused() -> None:
         me.loaded(0, 1, 1)
     with pytest.raises(ValueError, match="no blocks to go to"):
         me.drained()
+
+
+def test_others_who_change_without_end_hold_a_newcomer_up_for_a_while_only() -> None:
+    me, now = member(), 0.0
+    me.join(now, [])
+    for turn in range(100):
+        now += me.manner.settle_seconds
+        first = 4 * (turn % 2)
+        me.advance(now, [Seat("liar", "online", first, first + 4, 4, 1, ticket=1)])
+        if me.doing != "reserving":
+            break
+    assert me.doing == "loading"
+    assert (me.seat.start, me.seat.end) == me.load
+    assert 10 < turn < 20
+
+
+def test_where_it_is_changes_at_any_time_but_while_it_chooses() -> None:
+    one, other = Coordinate(0, 0), Coordinate(0.1, 0)
+    me = member()
+    me.located(one)
+    me.join(0, [])
+    me.located(other)
+    assert me.seat.coordinate == other
+    me.advance(5, [])
+    me.located(one)
+    assert (me.doing, me.seat.coordinate) == ("reserving", other)
+    me.advance(10, [])
+    me.located(one)
+    assert (me.doing, me.seat.coordinate) == ("loading", one)

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.balance.capacity import capacity
-from runtime.balance.planner import best_known, fewer_stages
+from runtime.balance.coordinate import Coordinate
+from runtime.balance.planner import best_known, fastest_route, fewer_stages
 from runtime.balance.snapshot import Placed, Snapshot
 from tests.support.balance import snapshots
 
@@ -64,9 +65,15 @@ def test_servers_with_fixed_splits_stay() -> None:
     assert found.servers == (fixed, Placed("b", 4, 8, 1))
 
 
+def four(access_seconds: float | None, throughput: float = 100) -> Snapshot:
+    """Return a pipeline of four whose ways take twice as long as one of them to the network."""
+    where = None if access_seconds is None else Coordinate(0, 0, access_seconds)
+    servers = (Placed(f"s{n}", 2 * n, 2 * n + 2, throughput, coordinate=where) for n in range(4))
+    return Snapshot.of(8, servers)
+
+
 def test_fewer_stages_are_faster_where_hops_cost_more_than_computing() -> None:
-    four = Snapshot.of(8, [Placed(f"s{n}", 2 * n, 2 * n + 2, 100) for n in range(4)])
-    found = fewer_stages(four, hop_seconds=0.1)
+    found = fewer_stages(four(0.0496), Coordinate(0, 0, 0.0496))
     assert found is not None
     assert (found.hops, found.fewer_hops, found.num_blocks) == (4, 1, 8)
     # Eight blocks at 200 blocks a second, and five hops or two.
@@ -75,12 +82,45 @@ def test_fewer_stages_are_faster_where_hops_cost_more_than_computing() -> None:
     assert found.reason.startswith("fewer stages would be faster: a route of 1 with 8 blocks")
 
 
-def test_fewer_stages_are_no_faster_where_all_the_fast_ones_are_needed() -> None:
-    # One alone would compute at the pace of the fastest; hops cost nothing.
-    even = Snapshot.of(8, [Placed(f"s{n}", 2 * n, 2 * n + 2, 100) for n in range(4)])
-    assert fewer_stages(even, hop_seconds=0) is None
-    assert fewer_stages(Snapshot.of(8, [Placed("a", 0, 8, 1)]), hop_seconds=1) is None
-    assert fewer_stages(Snapshot.of(8, [Placed("a", 0, 4, 1)]), hop_seconds=1) is None
+def test_fewer_stages_are_no_faster_where_hops_cost_nothing_or_there_are_none_to_save() -> None:
+    # One alone would compute at the pace of the fastest.
+    assert fewer_stages(four(None, throughput=1)) is None
+    assert fewer_stages(four(0.0496, throughput=0.1), Coordinate(0, 0, 0.0496)) is None
+    assert fewer_stages(Snapshot.of(8, [Placed("a", 0, 8, 100)])) is None
+    assert fewer_stages(Snapshot.of(8, [Placed("a", 0, 4, 100)])) is None
+
+
+def test_the_fewer_ones_are_those_that_are_near_where_the_fastest_are_not() -> None:
+    here, there = Coordinate(0, 0), Coordinate(0.1, 0)
+    far = [Placed(f"f{n}", 2 * n, 2 * n + 2, 110, coordinate=there) for n in range(3)]
+    near = [Placed("n", 6, 8, 100, coordinate=here)]
+    found = fewer_stages(Snapshot.of(8, [*far, *near]), here)
+    assert found is not None
+    # Eight blocks at 200 blocks a second on the near one, and two hops of nearly nothing.
+    assert (found.fewer_hops, found.num_blocks) == (1, 8)
+    assert found.fewer_seconds == pytest.approx(0.04 + 2 * 0.0008)
+    assert found.seconds == pytest.approx(6 / 220 + 2 / 200 + 5 * 0.0008 + 2 * 0.1)
+
+
+def route_of(servers: list[Placed], client: Coordinate) -> tuple[float, int]:
+    found = fastest_route(Snapshot.of(8, servers), client)
+    assert found is not None
+    return found
+
+
+def test_the_fastest_route_goes_through_near_servers() -> None:
+    here, there = Coordinate(0, 0), Coordinate(0.05, 0)
+    placed = [
+        Placed(f"{name}{n}", 2 * n, 2 * n + 2, rate, coordinate=where)
+        for name, rate, where in (("near", 100, here), ("far", 110, there))
+        for n in range(4)
+    ]
+    assert route_of(placed, here) == pytest.approx((0.04 + 5 * 0.0008, 4))
+    assert fastest_route(Snapshot.of(8, placed[1:4]), here) is None
+    # Without places all ways are a local network's, and the faster ones are taken.
+    blind = [replace(server, coordinate=None) for server in placed]
+    seconds = 8 / 220 + 5 * (0.0008 + 0.0002)
+    assert route_of(blind, here) == pytest.approx((seconds, 4))
 
 
 def test_copies_that_are_missing_count_before_what_is_served() -> None:

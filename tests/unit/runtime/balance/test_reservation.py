@@ -1,10 +1,14 @@
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runtime.balance.coordinate import Coordinate
 from runtime.balance.placement import choose_best_blocks
 from runtime.balance.reservation import line_before, ticket
 from runtime.balance.seat import Seat, snapshot_of
 from runtime.balance.snapshot import Placed, Snapshot
+from tests.support.balance import coordinates
 
 
 def reserving(name: str, number: int, num_blocks: int = 4) -> Seat:
@@ -15,13 +19,26 @@ def chosen(me: Seat, others: list[Seat]) -> tuple[int, int]:
     return line_before(8, me, others).chosen(me)
 
 
-@given(st.lists(st.integers(1, 8), min_size=1, max_size=8))
-def test_everybody_who_sees_the_same_ends_as_if_one_after_the_other(blocks: list[int]) -> None:
-    seats = [reserving(f"s{n}", 1, num_blocks) for n, num_blocks in enumerate(blocks)]
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 8), st.none() | coordinates(most_error=0.6)),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_everybody_who_sees_the_same_ends_as_if_one_after_the_other(
+    servers: list[tuple[int, Coordinate | None]],
+) -> None:
+    seats = [
+        replace(reserving(f"s{n}", 1, num_blocks), coordinate=where)
+        for n, (num_blocks, where) in enumerate(servers)
+    ]
     one_by_one = Snapshot.of(8, [])
     for seat in seats:
-        choice = choose_best_blocks(one_by_one, seat.peer_id, seat.num_blocks, 1)
-        one_by_one = one_by_one.with_server(Placed(seat.peer_id, choice.start, choice.end, 1))
+        where = seat.coordinate
+        choice = choose_best_blocks(one_by_one, seat.peer_id, seat.num_blocks, 1, where)
+        placed = Placed(seat.peer_id, choice.start, choice.end, 1, coordinate=where)
+        one_by_one = one_by_one.with_server(placed)
     for seat in seats:
         others = [other for other in seats if other is not seat]
         (placed,) = (each for each in one_by_one.servers if each.peer_id == seat.peer_id)
@@ -53,3 +70,17 @@ def test_who_asks_for_more_blocks_than_there_are_holds_nobody_up() -> None:
 def test_those_who_move_count_where_they_go() -> None:
     moves = Seat("a", "draining", 0, 4, 4, 1, ticket=1, target=(4, 8), claim=1)
     assert snapshot_of(8, [moves]).holes == (0, 1, 2, 3)
+
+
+NEAR, FAR = Coordinate(0, 0), Coordinate(0.05, 0)
+
+
+def test_the_first_block_is_behind_the_client_side_and_the_last_one_before_it() -> None:
+    client = Seat("c", "online", 0, 0, 0, 0, ticket=0, fixed=True, coordinate=NEAR, client=True)
+    other = Seat("o", "online", 0, 2, 2, 1, ticket=0, coordinate=FAR)
+    assert snapshot_of(8, [client, other]).servers == (other.placed,)
+    near, far = (replace(reserving("n", 1, 2), coordinate=where) for where in (NEAR, FAR))
+    assert [chosen(me, [other, client]) for me in (near, far)] == [(6, 8), (2, 4)]
+    # With blocks of its own it is both; who is far keeps away from both.
+    first = Seat("c", "online", 0, 2, 2, 1, ticket=0, fixed=True, coordinate=NEAR, client=True)
+    assert [chosen(me, [first]) for me in (near, far)] == [(2, 4), (4, 6)]

@@ -107,3 +107,18 @@ def test_short_ids_tell_servers_apart(peer_ids: set[str]) -> None:
     assert found.keys() == peer_ids
     assert len(set(found.values())) == len(peer_ids)
     assert all(peer_id.endswith(short) for peer_id, short in found.items())
+
+
+def test_the_ways_of_a_route_are_shown_where_they_are_known() -> None:
+    pair = [server("00000a", 0, 4, 8), server("00000b", 4, 8, 8)]
+    assert not any("way" in line for line in picture(report(*pair, blocks=8), 160))
+    found = report(*pair, blocks=8, latency={"QmPeer00000a": 0.0012})
+    (line,) = (line for line in picture(found, 160) if "way" in line)
+    assert line == "a session's way: 1.2 ms to 00000a [0, 4), ? to 00000b [4, 8), ? back"
+
+
+def test_a_long_route_is_cut_short() -> None:
+    many = [server(f"{number:06}", number, number + 1, 20) for number in range(20)]
+    found = report(*many, blocks=20, latency={"QmPeer000019": 0.01})
+    (line,) = (line for line in picture(found, 1000) if "way" in line)
+    assert line.endswith("? to 000011 [11, 12), 8 more servers, 10.0 ms back")

@@ -8,7 +8,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from runtime.balance.seat import Seat
+from runtime.balance.coordinate import Coordinate
+from runtime.balance.seat import Seat, snapshot_of
 from runtime.errors import ModelError, PeerLostError
 from runtime.spec.base import Span
 from runtime.spec.stage import StageConfig
@@ -42,6 +43,7 @@ class Alone:
         self.loads = asyncio.Event()
         self.loads.set()
         self.speed = 2.0
+        self.where = Coordinate(0, 0)
 
     async def load(self, span: Span) -> float:
         """Load as soon as it may, and perhaps lose discovery meanwhile."""
@@ -79,6 +81,10 @@ class Alone:
     def throughput(self) -> float:
         """Return how fast it is now."""
         return self.speed
+
+    def coordinate(self) -> Coordinate:
+        """Return where it is now."""
+        return self.where
 
     async def announce(self) -> None:
         """Tell nobody but the test."""
@@ -238,4 +244,35 @@ def test_fixed_splits_are_told_from_balanced_servers() -> None:
     assert fixed is not None
     assert fixed.fixed
     assert fixed.num_blocks == fixed.end - fixed.start
-    assert seat_of(msgspec.structs.replace(info(), start=0, end=0)) is None
+    assert seat_of(info(start=0, end=0)) is None
+
+
+def test_a_stage_0_is_where_sessions_come_from_whether_it_has_blocks_or_not() -> None:
+    where = Coordinate(0.1, 0.2)
+    for end in (0, 4):
+        client = seat_of(info(stage=0, start=0, end=end, coordinate=where))
+        assert client is not None
+        assert (client.client, client.coordinate, client.num_blocks) == (True, where, end)
+        assert len(snapshot_of(8, [client]).servers) == (1 if end else 0)
+    balanced = seat_of(info(seating=Seating(num_blocks=4), coordinate=where))
+    assert balanced is not None
+    assert (balanced.client, balanced.coordinate) == (False, where)
+
+
+async def test_a_newcomer_says_where_it_is_and_keeps_to_it_while_it_chooses() -> None:
+    host = Alone()
+    host.where = Coordinate(0.1, 0)
+    running = asyncio.create_task(host.balancer.run())
+    async with asyncio.timeout(30):
+        while True:
+            await asyncio.sleep(0.01)  # until it says so; the timeout ends it
+            if host.balancer.seat.end:
+                host.where = Coordinate(0.2, 0)
+            if host.balancer.seat.coordinate == Coordinate(0.2, 0):
+                break
+    assert host.balancer.seat.phase != "reserving"
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    reserving = [seat for seat in host.said if seat.phase == "reserving"]
+    assert {seat.coordinate for seat in reserving} == {Coordinate(0.1, 0)}

@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 
+from runtime.balance.coordinate import Coordinate
 from runtime.spec.base import Span
 from runtime.swarm.overview import Known, overview
 from runtime.swarm.records import Seating, ServerInfo
@@ -89,3 +90,26 @@ def test_a_report_is_bounded_and_survives_json() -> None:
     assert len(found.servers) == MOST_SERVERS
     assert found.left_out == 6
     assert SwarmReport.model_validate_json(found.model_dump_json()) == found
+
+
+def test_the_ways_of_a_route_are_told_as_far_as_they_are_known() -> None:
+    here, there = Coordinate(0, 0, 0.0005), Coordinate(0.02, 0)
+    servers = [
+        server("a", 0, 4, coordinate=here),
+        server("b", 4, 8, coordinate=there),
+        server("c", 8, 12),
+        server("d", 8, 12, state="joining"),
+    ]
+    found = reported(server("own", 0, 0, stage=0, coordinate=here), *servers)
+    assert [(hop.peer_id, str(hop.blocks), hop.way_ms) for hop in found.route] == [
+        ("a", "[0, 4)", 1.0),
+        ("b", "[4, 8)", 20.5),
+        ("c", "[8, 12)", None),
+    ]
+    assert found.way_back_ms is None
+    # What stage 0 has measured itself counts first.
+    measured = reported(EMPTY, *servers, latency={"a": 0.002, "c": 0.003})
+    assert [hop.way_ms for hop in measured.route] == [2.0, 20.5, None]
+    assert measured.way_back_ms == 3.0
+    assert reported(EMPTY, *servers[:2]).route == ()
+    assert reported(server("own", 0, BLOCKS, stage=0)).route == ()

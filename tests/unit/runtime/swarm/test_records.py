@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runtime.balance.coordinate import Coordinate
 from runtime.errors import WireError
 from runtime.swarm.records import (
     Announced,
@@ -25,7 +26,11 @@ def test_a_record_survives_the_dht() -> None:
         )
     )
     assert decode(encode(balanced)) == balanced
-    for measured in (info(speeds=Speeds(8, 134.2, 1955.0)), info(state="gone")):
+    for measured in (
+        info(coordinate=Coordinate(-0.25, 0.5, 0.01, 0.1)),
+        info(speeds=Speeds(8, 134.2, 1955.0)),
+        info(state="gone"),
+    ):
         assert decode(encode(measured)) == measured
 
 
@@ -51,6 +56,11 @@ def test_a_record_survives_the_dht() -> None:
         {"seating": Seating(num_blocks=4, target=(4, 2))},
         {"seating": Seating(num_blocks=4, target=(28, 32))},
         {"seating": Seating(num_blocks=4, ticket=-1)},
+        {"coordinate": Coordinate(0, 1.1)},
+        {"coordinate": Coordinate(float("nan"), 0)},
+        {"coordinate": Coordinate(0, 0, -0.001)},
+        {"coordinate": Coordinate(0, 0, float("inf"))},
+        {"coordinate": Coordinate(0, 0, 0, float("nan"))},
         {"speeds": Speeds(0, 1.0, 1.0)},
         {"speeds": Speeds(1, -1.0, 1.0)},
         {"speeds": Speeds(1, 1.0, 1e12)},
@@ -80,9 +90,9 @@ def test_why_a_record_cannot_be_read_is_said() -> None:
         decode(encode(info(throughput=-1.0)))
 
 
-def test_a_record_of_an_older_release_has_neither_reason_nor_run() -> None:
+def test_a_record_of_an_older_release_has_neither_reason_nor_run_nor_coordinate() -> None:
     old = msgspec.to_builtins(info(seating=Seating(num_blocks=4)))
-    del old["run"]
+    del old["run"], old["coordinate"]
     old["seating"] = old["seating"][:-1]
     assert decode(msgspec.msgpack.encode(old)) == info(seating=Seating(num_blocks=4))
 

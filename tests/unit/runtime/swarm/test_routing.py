@@ -2,23 +2,26 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 from random import Random
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runtime.balance.coordinate import Coordinate, known_distance
+from runtime.balance.path import HOP_SECONDS, UNKNOWN_LATENCY_SECONDS
 from runtime.errors import RouteError
 from runtime.spec.base import Span
 from runtime.swarm.records import ServerInfo
 from runtime.swarm.routing import (
-    HOP_SECONDS,
     LAST_RESORT_SECONDS,
-    UNKNOWN_LATENCY_SECONDS,
     Experience,
     Leg,
     route,
 )
+from tests.support.balance import coordinates
 from tests.support.records import info
 
 BLOCKS = 7
@@ -38,8 +41,14 @@ def legs_of(found: tuple[Leg, ...]) -> list[tuple[str, int, int]]:
 spans = st.tuples(st.integers(0, BLOCKS), st.integers(0, BLOCKS)).filter(lambda s: s[0] < s[1])
 swarms = st.lists(
     st.builds(
-        lambda span, name, state, throughput, kv_bytes: server(
-            span[0], span[1], name, state=state, throughput=throughput, kv_bytes=kv_bytes
+        lambda span, name, state, throughput, kv_bytes, where: server(
+            span[0],
+            span[1],
+            name,
+            state=state,
+            throughput=throughput,
+            kv_bytes=kv_bytes,
+            coordinate=where,
         ),
         spans,
         st.sampled_from(NAMES),
@@ -47,6 +56,7 @@ swarms = st.lists(
         # From far slower than a hop to far faster, with ties.
         st.sampled_from([0.0, 1.0, 10.0, 10.0, 100.0, 10_000.0]),
         st.integers(0, BLOCKS),
+        st.none() | coordinates(),
     ),
     max_size=6,
     unique_by=lambda one: one.peer_id,
@@ -56,6 +66,7 @@ experiences = st.builds(
     sessions=st.dictionaries(st.sampled_from(NAMES), st.integers(0, 4)),
     kv_bytes=st.dictionaries(st.sampled_from(NAMES), st.integers(0, BLOCKS)),
     latency=st.dictionaries(st.sampled_from(NAMES), st.floats(0, 0.2)),
+    coordinate=st.none() | coordinates(),
     avoided=st.frozensets(st.sampled_from(NAMES), max_size=2),
 )
 
@@ -73,9 +84,14 @@ def seconds(legs: tuple[Leg, ...], span: Span, known: Experience, block_kv_bytes
         free = one.kv_bytes - known.kv_bytes.get(one.peer_id, 0)
         if one.peer_id in known.avoided or inside * block_kv_bytes > free:
             total += LAST_RESORT_SECONDS
-    ends = [known.latency.get(leg.server.peer_id) for leg in (legs[0], legs[-1])]
-    ways = [UNKNOWN_LATENCY_SECONDS if one is None else one for one in ends]
-    return total + sum(ways) + UNKNOWN_LATENCY_SECONDS * (len(legs) - 1) + HOP_SECONDS
+    between = [(one.server.coordinate, two.server.coordinate) for one, two in pairwise(legs)]
+    ways = [known_distance(*pair) for pair in between]
+    for end in (legs[0].server, legs[-1].server):
+        measured = known.latency.get(end.peer_id)
+        told = known_distance(known.coordinate, end.coordinate)
+        ways.append(told if measured is None else measured)
+    seconds = (UNKNOWN_LATENCY_SECONDS if one is None else one for one in ways)
+    return total + sum(seconds) + HOP_SECONDS
 
 
 def every_route(servers: list[ServerInfo], span: Span) -> Iterator[tuple[Leg, ...]]:
@@ -176,6 +192,24 @@ def test_a_near_server_is_taken_before_one_far_away() -> None:
     servers = [server(0, 4, "a"), server(0, 4, "b")]
     known = Experience(latency={"a": 0.1, "b": 0.001})
     assert legs_of(route(servers, Span(start=0, end=4), known)) == [("b", 0, 4)]
+
+
+def test_a_route_stays_where_its_servers_are_near_each_other() -> None:
+    here, there = Coordinate(0, 0), Coordinate(0.05, 0)
+    servers = [
+        server(start, start + 2, f"{name}{start}", coordinate=where)
+        for name, where in (("a", here), ("b", there))
+        for start in (0, 2, 4)
+    ]
+    span = Span(start=0, end=6)
+    # Stage 0 knows its own ways only: "b0" is the nearest to it, and "a4".
+    known = Experience(latency={"b0": 0.001, "a4": 0.001} | dict.fromkeys(["a0", "b4"], 0.02))
+    assert [leg.server.peer_id for leg in route(servers, span, known)] == ["a0", "a2", "a4"]
+    blind = [msgspec.structs.replace(one, coordinate=None) for one in servers]
+    assert [leg.server.peer_id for leg in route(blind, span, known)] == ["b0", "a2", "a4"]
+    # Where it has measured nothing, its own coordinate tells what it would measure.
+    told = Experience(coordinate=there)
+    assert [leg.server.peer_id for leg in route(servers, span, told)] == ["b0", "b2", "b4"]
 
 
 @pytest.mark.parametrize(
