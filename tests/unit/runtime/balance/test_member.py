@@ -58,17 +58,22 @@ def test_it_asks_waits_looks_twice_and_loads() -> None:
     assert (me.seat.phase, me.seat.throughput, me.doing) == ("online", 2.5, "idle")
 
 
+def state(me: Member) -> tuple[str, str, tuple[int, int] | None]:
+    """Return what a member does, what it says of that, and what it loads."""
+    return me.doing, me.seat.phase, me.load
+
+
 def test_what_nobody_contests_is_served_as_soon_as_it_is_settled() -> None:
     me = member()
     me.join(0, [])
-    assert me.load == (0, 4)
+    assert state(me) == ("reserving", "reserving", (0, 4))
     me.advance(5, [])
     # Loaded, but not its own yet: nobody is told, and nothing else is loaded.
     me.loaded(8, 8, 2.5)
-    assert (me.doing, me.seat.phase, me.load) == ("reserving", "reserving", None)
+    assert state(me) == ("reserving", "reserving", None)
     me.advance(10, [])
-    assert (me.doing, me.seat.phase, me.load, me.load_seconds) == ("idle", "online", None, 8)
-    assert (me.seat.start, me.seat.end, me.seat.throughput) == (0, 4, 2.5)
+    assert state(me) == ("idle", "online", None)
+    assert (me.seat.start, me.seat.end, me.seat.throughput, me.load_seconds) == (0, 4, 2.5, 8)
 
 
 def test_what_was_loaded_ahead_and_is_anothers_is_not_served() -> None:
@@ -76,9 +81,9 @@ def test_what_was_loaded_ahead_and_is_anothers_is_not_served() -> None:
     me.join(0, [])
     me.loaded(3, 3, 2.5)
     me.advance(5, [other("a", 0, 4)])
-    assert (me.doing, me.load) == ("reserving", (4, 8))
+    assert state(me) == ("reserving", "reserving", (4, 8))
     me.advance(10, [other("a", 0, 4)])
-    assert (me.doing, me.seat.phase, me.load) == ("loading", "joining", (4, 8))
+    assert state(me) == ("loading", "joining", (4, 8))
     me.loaded(12, 9, 1.5)
     assert (me.seat.start, me.seat.throughput) == (4, 1.5)
 
