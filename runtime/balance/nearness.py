@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from runtime.balance.coordinate import SAME_SECONDS, Coordinate
 from runtime.balance.evenness import gains_at, rounded
@@ -110,10 +111,12 @@ class Outlook:
     Attributes:
         where: it is.
         places: of all others.
+        lacking: how many copies more each block should have, int64 [blocks].
     """
 
     where: Coordinate | None
     places: Places
+    lacking: Integers
 
     @property
     def seconds(self) -> Floats | None:
@@ -146,8 +149,10 @@ def best_near(strength: Floats, num_blocks: int, throughput: float, outlook: Out
     def gains(values: Floats) -> Floats:
         return rounded(gains_at(values[np.newaxis], np.array([throughput]), num_blocks)[0])
 
-    coarse = gains(_coarse(strength))
-    equals = np.flatnonzero(coarse == coarse.max())
+    exact, coarse = gains(strength), gains(_coarse(strength))
+    # However weak others are: a copy that is missing is no weak one.
+    mending = _mends_like(int(exact.argmax()), outlook.lacking, num_blocks)
+    equals = np.flatnonzero(mending & (coarse == coarse[mending].max()))
     starts = _tidy(equals, num_blocks, places.lengths)
     near = gains(_coarse(places.strength(seconds)))[starts]
     starts = starts[near == near.max()]
@@ -157,8 +162,16 @@ def best_near(strength: Floats, num_blocks: int, throughput: float, outlook: Out
         for block in (start - 1, start + num_blocks)
     ]
     inside = np.isin(starts - 1, equals) & np.isin(starts + 1, equals)
-    order = (starts, inside, -gains(strength)[starts], _steps(np.array(ways).reshape(-1, 2).sum(1)))
+    order = (starts, inside, -exact[starts], _steps(np.array(ways).reshape(-1, 2).sum(1)))
     return int(starts[np.lexsort(order)[0]])
+
+
+def _mends_like(best: int, lacking: Integers, num_blocks: int) -> npt.NDArray[np.bool_]:
+    """Return of each start whether its blocks lack as many copies, each, as those of the best."""
+    levels = lacking == np.arange(1, lacking.max(initial=0) + 1)[:, np.newaxis]
+    total = np.concatenate([np.zeros((len(levels), 1), int), levels.cumsum(1)], axis=1)
+    counts = total[:, num_blocks:] - total[:, :-num_blocks]
+    return np.asarray((counts == counts[:, [best]]).all(0))
 
 
 def _steps(seconds: Floats) -> Floats:

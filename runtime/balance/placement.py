@@ -91,7 +91,9 @@ def choose_best_blocks(
         ValueError: the model has fewer blocks.
     """
     others = snapshot.without(peer_id)
-    outlook = Outlook(coordinate, Places.of(others.total_blocks, others.servers))
+    outlook = Outlook(
+        coordinate, Places.of(others.total_blocks, others.servers), others.lacking_copies
+    )
     start = best_start(others.strength, num_blocks, throughput, outlook)
     return joining(others, Placed(peer_id, start, start + num_blocks, throughput))
 

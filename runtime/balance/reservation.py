@@ -21,7 +21,7 @@ from runtime.balance.coordinate import Coordinate
 from runtime.balance.nearness import Outlook, Places
 from runtime.balance.placement import Choice, best_start, joining
 from runtime.balance.seat import Seat, snapshot_of
-from runtime.balance.snapshot import Floats, Integers, Placed, Snapshot, strength
+from runtime.balance.snapshot import Floats, Integers, Placed, Snapshot, lacking_copies, strength
 
 
 def ticket(others: Iterable[Seat]) -> int:
@@ -57,7 +57,7 @@ class Line:
         """
         floor = self.settled.replica_floor
         weak = strength(self.block_throughput, self.replicas, floor)
-        outlook = Outlook(me.coordinate, self.places)
+        outlook = Outlook(me.coordinate, self.places, lacking_copies(self.replicas, floor))
         start = best_start(weak, me.num_blocks, me.throughput, outlook)
         return start, start + me.num_blocks
 

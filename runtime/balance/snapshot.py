@@ -126,14 +126,24 @@ class Snapshot:
         return strength(self.block_throughput, self.replicas, self.replica_floor)
 
     @property
+    def lacking_copies(self) -> Integers:
+        """How many copies more each block should have, int64 [blocks]."""
+        return lacking_copies(self.replicas, self.replica_floor)
+
+    @property
     def missing_copies(self) -> int:
         """How many copies more all blocks together should have."""
-        return int(np.maximum(self.replica_floor - self.replicas, 0).sum())
+        return int(self.lacking_copies.sum())
 
     @property
     def holes(self) -> tuple[int, ...]:
         """The blocks that nobody holds."""
         return tuple(int(block) for block in np.flatnonzero(self.replicas == 0))
+
+
+def lacking_copies(replicas: Integers, replica_floor: int) -> Integers:
+    """Return how many copies more each block should have, int64 [..., blocks]."""
+    return np.asarray(np.clip(replica_floor - replicas, 0, replica_floor))
 
 
 def strength(block_throughput: Floats, replicas: Integers, replica_floor: int) -> Floats:
@@ -149,7 +159,7 @@ def strength(block_throughput: Floats, replicas: Integers, replica_floor: int) -
     """
     if replica_floor <= 1:
         return block_throughput
-    lacking = np.clip(replica_floor - replicas, 0, replica_floor)
+    lacking = lacking_copies(replicas, replica_floor)
     held = np.where(replicas > 0, block_throughput, np.inf)
     smallest = held.min(-1, keepdims=True, initial=np.inf)
     weak = np.where(replicas > 0, smallest * EMPTY ** (lacking / replica_floor), 0.0)

@@ -46,7 +46,9 @@ def test_whatever_others_say_it_helps_as_much_as_measurements_tell(
     snapshot: Snapshot, num_blocks: int, throughput: float, where: Coordinate
 ) -> None:
     num_blocks = min(num_blocks, snapshot.total_blocks)
-    outlook = Outlook(where, Places.of(snapshot.total_blocks, snapshot.servers))
+    outlook = Outlook(
+        where, Places.of(snapshot.total_blocks, snapshot.servers), snapshot.lacking_copies
+    )
     best = best_start(snapshot.strength, num_blocks, throughput)
     found = best_start(snapshot.strength, num_blocks, throughput, outlook)
     joined = [
@@ -102,7 +104,7 @@ def test_what_is_as_weak_stays_in_one_piece_or_in_whole_spans(
         Placed(str(n), at, at + length, 1, coordinate=one)
         for n, (at, length, one) in enumerate(others)
     ]
-    outlook = Outlook(where, Places.of(34, servers))
+    outlook = Outlook(where, Places.of(34, servers), np.zeros(34, np.int64))
     found = best_start(np.ones(34), num_blocks, 1, outlook)
     left, right = found, 34 - num_blocks - found
     if all(length == num_blocks for _, length, _ in others):
