@@ -157,6 +157,16 @@ class Member:
         """
         self.seat = replace(self.seat, throughput=throughput)
 
+    def told_late(self, seconds: float) -> None:
+        """Give others as much more time to hear what it says, because saying it has taken so long.
+
+        Args:
+            seconds: from the decision until the swarm's directory had it.
+        """
+        if self.doing in {"reserving", "claiming", "leaving"}:
+            self.wake += seconds
+        self._leave_at += seconds
+
     def located(self, coordinate: Coordinate | None) -> None:
         """Say where it is in the network.
 

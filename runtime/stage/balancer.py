@@ -95,6 +95,7 @@ class Balancer:
         self._member = Member(manner, seat, np.random.default_rng())
         self._host = host
         self._said: Seat | None = None
+        self._is_told = True
         self._renewed = -float("inf")
         self._loading: asyncio.Task[float] | None = None
         self._load_started = 0.0
@@ -123,12 +124,14 @@ class Balancer:
         try:
             while True:
                 try:
+                    # What is seen may be as old as the question.
+                    asked = time.monotonic()
                     others = self._seats(await self._host.servers())
                     self._member.located(self._host.coordinate())
                     if not joined:
-                        self._member.join(time.monotonic(), others)
+                        self._member.join(asked, others)
                         joined = True
-                    await self._step(others)
+                    await self._step(asked, others)
                 except PeerLostError as error:
                     # What has been loaded is served all the same.
                     log.warning("the balance waits for discovery", reason=str(error))
@@ -136,7 +139,7 @@ class Balancer:
         finally:
             await self._stop_loading()
 
-    async def _step(self, others: tuple[Seat, ...]) -> None:
+    async def _step(self, asked: float, others: tuple[Seat, ...]) -> None:
         member, now = self._member, time.monotonic()
         if self._loading is not None and self._loading.done():
             loading, self._loading = self._loading, None
@@ -145,7 +148,8 @@ class Balancer:
             member.measured(self._host.throughput())
         if member.doing in {"idle", "claiming"}:
             member.manner = replace(member.manner, keeps_both=self._host.keeps_both())
-        member.advance(now, others)
+        if self._is_told:
+            member.advance(asked, others)
         self._tell_news()
         self._settle_beside()
         self._tell_ready()
@@ -153,16 +157,27 @@ class Balancer:
             self._drain(now)
         else:
             self._drains_since = None
+        await self._tell(now)
         if member.load is not None and (self._loading is None or member.load != self._load_span):
             await self._stop_loading()
             self._load(member.load)
-        if member.seat != self._said or now - self._renewed >= member.manner.renew_seconds:
-            # Said before it is announced: what fails is said again in the next period.
-            self._said, self._renewed = member.record(), now
-            await self._host.announce()
-            if member.seat.phase == "online":
-                # And others can know.
-                self._online.set()
+
+    async def _tell(self, now: float) -> None:
+        """Announce what is new, or that nothing is; the member's waits begin when others can know.
+
+        What could not be announced is said again, and until then nothing is decided.
+        """
+        member = self._member
+        is_new = member.seat != self._said or not self._is_told
+        if not is_new and now - self._renewed < member.manner.renew_seconds:
+            return
+        self._said, self._renewed, self._is_told = member.record(), now, False
+        await self._host.announce()
+        self._is_told = True
+        if is_new:
+            member.told_late(time.monotonic() - now)
+        if member.seat.phase == "online":
+            self._online.set()
 
     async def _stop_loading(self) -> None:
         """Give up what is being loaded, and wait until its memory is free."""

@@ -88,6 +88,27 @@ def test_what_was_loaded_ahead_and_is_anothers_is_not_served() -> None:
     assert (me.seat.start, me.seat.throughput) == (4, 1.5)
 
 
+@pytest.mark.parametrize("doing", ["reserving", "claiming", "leaving"])
+def test_what_is_told_late_is_waited_for_as_long(doing: str) -> None:
+    me = member() if doing == "reserving" else served()
+    if doing == "reserving":
+        me.join(0, [])
+    until(me, lambda: me.doing == doing, CROWD)
+    due = me.wake
+    me.told_late(3)
+    assert me.wake == due + 3
+    seat = me.seat
+    me.advance(due + 2, CROWD)
+    assert (me.doing, me.seat) == (doing, seat)
+
+
+def test_who_rests_does_not_wait_for_what_is_told_late() -> None:
+    me = served()
+    due = me.wake
+    me.told_late(3)
+    assert (me.doing, me.wake) == ("idle", due)
+
+
 def test_a_choice_that_has_changed_is_looked_at_again() -> None:
     me = member()
     me.join(0, [])

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -166,6 +167,51 @@ async def test_a_newcomer_loads_ahead_and_gives_up_what_it_does_not_get() -> Non
     assert host.loaded == [Span(start=0, end=4), Span(start=4, end=8)]
     assert host.done == ["gave up 0"]
     assert all(said.start == 4 for said in host.said if said.phase in {"joining", "online"})
+
+
+class Late(Alone):
+    """A server whose words take long to reach the directory, which once does not take them."""
+
+    def __init__(self, config: StageConfig) -> None:
+        super().__init__()
+        self.balancer = Balancer(config, 8, wanting("me", 4, 1.0), self)
+        self.seconds = 2 * config.announce_period_seconds
+        self.times: list[tuple[str, float]] = []
+        self.refuses = True
+
+    async def announce(self) -> None:
+        """Tell nobody but the test, after more than the others would be waited for."""
+        await asyncio.sleep(self.seconds)
+        if self.refuses:
+            self.refuses = False
+            raise PeerLostError("nobody takes this record")
+        await super().announce()
+        self.times.append((self.said[-1].phase, time.monotonic()))
+
+    async def servers(self) -> tuple[ServerInfo, ...]:
+        """Note when the directory was asked."""
+        self.times.append(("asked", time.monotonic()))
+        return await super().servers()
+
+
+async def test_nothing_is_decided_before_others_had_their_time_to_hear_the_last_word() -> None:
+    config = CONFIG.model_copy(update={"announce_period_seconds": 1.0})
+    host = Late(config)
+    running = asyncio.create_task(host.balancer.run())
+    async with asyncio.timeout(30):
+        await host.balancer.online()
+    running.cancel()
+    await asyncio.wait([running])
+    words = [said.start == said.end for said in host.said if said.phase == "reserving"]
+    assert words[0]
+    told = [at for what, at in host.times if what == "reserving"]
+    online = next(at for what, at in host.times if what == "online")
+    settle = config.announce_period_seconds / 2
+    # It asked, waited, looked, chose, waited and looked: the look that settles it began after the
+    # second wait, which began when its choice had been told.
+    choice = told[words.index(False)]
+    looks = [at for what, at in host.times if what == "asked" and at < online]
+    assert any(at >= choice + settle for at in looks)
 
 
 @contextlib.asynccontextmanager
