@@ -205,7 +205,8 @@ def arm(module: AnsibleModule, names: Names, saved: list[str], arming: dict[str,
     names.armed.touch()
     run(module, ["systemctl", "daemon-reload"])
     run(module, ["systemctl", "enable", "--quiet", f"{names.unit}.service"])
-    run(module, ["systemctl", "start", f"{names.unit}.timer"])
+    # One that has undone an earlier change is still active, and would not be started again.
+    run(module, ["systemctl", "restart", f"{names.unit}.timer"])
 
 
 def take(module: AnsibleModule, step: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from runtime.errors import NoAnswerError, StagefleetError
+from runtime.errors import NoAnswerError, RouteError, StagefleetError
 from runtime.gateway.remote import events
 from tests.support.models import import_tiny
 from tests.support.pipelines import greedy_ids
@@ -71,7 +71,11 @@ def both_are_seen(processes: Processes) -> bool:
     found = set()
     with contextlib.ExitStack() as stack:
         for _ in range(50):
-            peer, stream = begin(processes)
+            try:
+                peer, stream = begin(processes)
+            except RouteError:
+                # Where this machine has too much to do, records are renewed late.
+                return False
             stack.enter_context(contextlib.closing(stream))
             found.add(peer)
             if len(found) == len(REPLICAS):

@@ -167,8 +167,12 @@ def silences(fleet: LabFleet, ports: dict[str, str]) -> Iterator[dict[str, float
                 each.result()
 
 
-def test_a_change_that_cuts_somebody_off_undoes_itself(linked: LabFleet) -> None:
-    """Two cards reset a port when they are told something: the operators' one, and their own."""
+@pytest.mark.parametrize("turn", [1, 2])
+def test_a_change_that_cuts_somebody_off_undoes_itself(linked: LabFleet, turn: int) -> None:
+    """Two cards reset a port when they are told something: the operators' one, and their own.
+
+    Whatever undid the first change has to undo the next one too.
+    """
     faults = {"gpu-1": ("gso", "data0"), "gpu-2": ("gro", "eth0")}
     for host, (setting, port) in faults.items():
         linked.on(host, "mv", "/usr/sbin/ethtool", "/usr/sbin/ethtool-real")
@@ -191,7 +195,7 @@ def test_a_change_that_cuts_somebody_off_undoes_itself(linked: LabFleet) -> None
     said = " ".join(found.output.split())
     for host in faults:
         wanted = f"{host}: its data links were changed, and then the host or a neighbour"
-        assert wanted in said, found.output
+        assert wanted in said, (turn, found.output)
     assert all(0 < seconds <= _BACK_SECONDS for seconds in silent.values()), silent
     for host, (setting, _) in faults.items():
         shown = linked.on(host, "ethtool", "-k", "data0")
