@@ -18,6 +18,7 @@ _TABLE: Final = "lab"
 _FILLING: Final = "/lab-filling"
 # What a file system needs, of the same room, to note where so large a file is.
 _NOTES: Final = 16 * 2**20
+_FILLER: Final = "lab-filler.service"
 _TAKER: Final = "lab-port-{port}.service"
 
 
@@ -57,20 +58,28 @@ def heal(machine: Machine) -> None:
 
 
 def fill(machine: Machine, leave_mib: int = 0) -> None:
-    """Fill a host's disk; at least `leave_mib` stay free. `empty` undoes it."""
+    """Fill a host's disk; at least `leave_mib` stay free. `empty` undoes it.
+
+    A disk that is to be full stays so, whatever is removed from it: journald gives room back.
+    """
     free = run(*machine.command("stat", "--file-system", "--format", "%a %S", "/"))
     blocks, size = map(int, free.split())
     room = blocks * size - leave_mib * 2**20
     if room > _NOTES:
         run(*machine.command("fallocate", "--length", str(room - _NOTES), _FILLING))
     if not leave_mib:
-        rest = f"cat /dev/zero >>{_FILLING} 2>/dev/null; true"
-        run(*machine.command("sh", "-c", rest))
+        rest = f"cat /dev/zero >>{_FILLING} 2>/dev/null"
+        run(*machine.command("sh", "-c", f"{rest}; true"))
+        run(
+            *machine.command("systemd-run", "--quiet", f"--unit={_FILLER}", "--property=Type=exec"),
+            *("sh", "-c", f"while :; do {rest}; sleep 0.1; done"),
+        )
 
 
 def empty(machine: Machine) -> None:
     """Undo `fill`."""
-    run(*machine.command("rm", "--force", _FILLING))
+    command = f"systemctl stop {_FILLER} 2>/dev/null; rm --force {_FILLING}"
+    run(*machine.command("sh", "-c", command))
 
 
 def take_port(machine: Machine, port: int) -> None:

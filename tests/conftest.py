@@ -22,6 +22,8 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 
 _HERE: Final = Path(__file__).parent
 _MANY: Final = 20
+# Of a message, at its beginning and at its end.
+_SHOWN: Final = 400
 # In the order in which they find the lab's hosts virgin, deployed, and at the end virgin again.
 _LAB: Final = (
     "virgin_hosts",
@@ -60,14 +62,21 @@ def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Ite
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, object]:
-    """Name what failed once more at the very end: in CI pytest shortens nothing before it."""
+    """Say what failed once more at the very end: in CI pytest shortens nothing before it."""
     finished = yield
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if os.environ.get("CI") and reporter:
         for kind in ("failed", "error"):
             for report in reporter.stats.get(kind, ()):
-                reporter.write_line(f"{kind}: {report.nodeid}")
+                reporter.write_line(f"{kind}: {report.nodeid}: {_shortened(report)}")
     return finished
+
+
+def _shortened(report: pytest.TestReport) -> str:
+    """Return how the message of a failure begins and ends, in one line."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    text = " ".join((crash.message if crash else report.longreprtext).split())
+    return text if len(text) <= 2 * _SHOWN else f"{text[:_SHOWN]} … {text[-_SHOWN:]}"
 
 
 @pytest.fixture(scope="session")

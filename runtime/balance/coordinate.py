@@ -12,6 +12,7 @@ measurement moves a server by more than `_MOST_STEP`, and nobody is trusted to b
 import hashlib
 import math
 from collections.abc import Iterable
+from operator import itemgetter
 from typing import Annotated, Final
 
 import msgspec
@@ -122,8 +123,10 @@ def updated(me: Coordinate, other: Coordinate, seconds: float) -> Coordinate:
 def located(me: Coordinate, measured: Iterable[tuple[Coordinate, float]]) -> Coordinate:
     """Return where a server is after a look at all servers to which it has measured.
 
-    Those that know where they are place it at once: it begins at the nearest of them and goes from
-    one to the next until it has come to rest. The others are as new as it is, and learn with it.
+    Those that know where they are place it at once: it begins as far from the nearest of them as
+    it has measured, and goes from one to the next until it has come to rest. From nearer by, the
+    first springs would lift it, and servers beside it would seem far. The others are as new as it
+    is, and learn with it.
 
     Args:
         me: where it was.
@@ -136,10 +139,7 @@ def located(me: Coordinate, measured: Iterable[tuple[Coordinate, float]]) -> Coo
     sure = [sample for sample in measured if sample[0].is_known]
     rounds = _ROUNDS
     if sure and not me.is_known:
-        nearest, _ = min(sure, key=lambda sample: sample[1])
-        x = _bounded(me.x + nearest.x, MOST_SECONDS)
-        y = _bounded(me.y + nearest.y, MOST_SECONDS)
-        me, measured, rounds = Coordinate(x, y, me.height, me.error), sure, _FIRST_ROUNDS
+        me, measured, rounds = _beside(me, *min(sure, key=itemgetter(1))), sure, _FIRST_ROUNDS
     for _ in range(rounds):
         for other, seconds in measured:
             me = updated(me, other, seconds)
@@ -156,6 +156,18 @@ def worth_saying(said: Coordinate, now: Coordinate) -> bool:
     size = math.hypot(said.x, said.y) + said.height
     surer = now.error <= said.error / 2 or (now.is_known and not said.is_known)
     return surer or moved > max(SAME_SECONDS, _SAME_SHARE * size)
+
+
+def _beside(me: Coordinate, other: Coordinate, seconds: float) -> Coordinate:
+    """Return a place so far from another server, in the direction in which this one was pushed."""
+    length = math.hypot(me.x, me.y)
+    share = max(_NEAR_MIDDLE, seconds - other.height) / length if length > 0 else 0.0
+    return Coordinate(
+        _bounded(other.x + share * me.x, MOST_SECONDS),
+        _bounded(other.y + share * me.y, MOST_SECONDS),
+        _LEAST_HEIGHT,
+        me.error,
+    )
 
 
 def _direction(me: Coordinate, other: Coordinate) -> tuple[float, float, float]:

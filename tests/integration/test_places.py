@@ -2,10 +2,12 @@
 
 import asyncio
 from contextlib import AsyncExitStack
+from itertools import combinations
 from pathlib import Path
 
 import pytest
 
+from runtime.balance.coordinate import known_distance
 from runtime.client.generation import Client
 from runtime.client.request import GenerationRequest
 from runtime.stage.blocks import Blocks
@@ -29,13 +31,16 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return import_tiny("llama", tmp_path_factory.mktemp("model"), num_hidden_layers=BLOCKS)[1]
 
 
+def way(one: int, other: int) -> float:
+    return FAR_SECONDS if (one + other) % 2 else NEAR_SECONDS
+
+
 @pytest.fixture
 def two_sites(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the kernel say that servers with even and with odd numbers are 30 ms apart."""
 
     def latency(self: Connection) -> float:
-        apart = (self.peer.stage + self._terms.me.stage) % 2
-        return FAR_SECONDS if apart else NEAR_SECONDS
+        return way(self.peer.stage, self._terms.me.stage)
 
     monkeypatch.setattr(Connection, "latency", property(latency))
     # All are as fast, whatever else the machine does.
@@ -47,8 +52,10 @@ async def known(client: Client, servers: int) -> dict[int, ServerInfo]:
     async with asyncio.timeout(120):
         while True:
             found = {one.stage: one for one in await client.servers() if one.state == "online"}
-            places = [one.coordinate for one in found.values()]
-            if len(found) == servers and all(at is not None and at.is_known for at in places):
+            pairs = list(combinations(found.values(), 2))
+            said = [known_distance(one.coordinate, other.coordinate) for one, other in pairs]
+            right = [way(one.stage, other.stage) for one, other in pairs]
+            if len(found) == servers and said == pytest.approx(right, abs=FAR_SECONDS / 4):
                 return found
             await asyncio.sleep(0.5)  # between two looks; the timeout ends them
 

@@ -84,7 +84,7 @@ def test_a_full_disk_and_a_taken_port_are_named(at_risk: LabFleet, expected: lis
         fault.take_port(machine, port)
         fault.fill(machine)
         # What the preflight would have said first.
-        anyway = ("-e", "preflight_ignore=true", "-e", "health_timeout_seconds=20")
+        anyway = ("-e", "preflight_ignore=true", "-e", "health_timeout_seconds=40")
         full = at_risk.play("site", *anyway)
         fault.empty(machine)
         taken = at_risk.play("site", *anyway)

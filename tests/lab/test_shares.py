@@ -43,6 +43,14 @@ SHARES: list[dict[str, Any]] = [
         "users": ["bob"],
         "readers": ["vm-1"],
     },
+    {
+        "name": "weights",
+        "host": "gpu-1",
+        "path": "/srv/weights",
+        "protocol": "smb",
+        "users": ["bob"],
+        "readers": ["vm-1"],
+    },
 ]
 # What a host that loads weights needs of this machine's environment.
 _PACKAGES = (
@@ -94,6 +102,8 @@ def shared(
     place = fleet.built().place
     send(ssh(place, "vm-0", "sudo", "tar", "-x", "-C", "/srv/shared"), model.parent, "m")
     fleet.on("gpu-1", "apt-get", "update", "--quiet")
+    fleet.on("gpu-1", "mkdir", "/srv/weights")
+    send(fleet.machine("gpu-1").command("tar", "-x", "-C", "/srv/weights"), model.parent, "m")
     with fleet.changed():
         share(fleet)
         yield fleet
@@ -133,6 +143,25 @@ def test_declared_readers_read_the_same_bytes_and_nobody_writes_models(shared: L
     )
     assert "Read-only file system" in said
     assert "new" not in told(store, "ls /srv/shared/m")
+
+
+def test_models_that_are_shared_by_smb_can_be_read_and_not_written(shared: LabFleet) -> None:
+    reader, store = shared.machine("vm-1"), shared.machine("gpu-1")
+    digest = "sha256sum /srv/weights/m/block-0000.safetensors"
+    assert told(reader, digest) == told(store, digest)
+    assert "Read-only file system" in told(reader, "touch /srv/weights/m/new; true")
+    # Nor with a mount that would let it.
+    weights = told(reader, "grep ' /srv/weights cifs ' /proc/mounts").split()[0]
+    options = "rw,vers=3.1.1,seal,credentials=/etc/stagefleet-shares/lab-test.bob.credentials"
+    said = told(
+        reader,
+        f"mkdir -p /run/rw; mount -t cifs -o {options} {weights} /run/rw"
+        " && { cat /run/rw/m/config.json >/dev/null && echo read; touch /run/rw/m/new; };"
+        " umount /run/rw",
+    )
+    assert "read" in said.splitlines()
+    assert "Permission denied" in said or "Read-only file system" in said, said
+    assert "new" not in told(store, "ls /srv/weights/m")
 
 
 def test_older_protocols_and_hosts_that_are_not_listed_stay_out(shared: LabFleet) -> None:

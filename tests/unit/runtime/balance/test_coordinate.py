@@ -104,6 +104,18 @@ def test_a_newcomer_finds_its_place_in_one_look(seed: int) -> None:
     assert statistics.median(off) < 0.3
 
 
+@pytest.mark.parametrize("number", range(5))
+def test_newcomers_at_a_new_site_know_it_although_one_server_only_is_there(number: int) -> None:
+    # The site's only server has measured nobody but one that is far away.
+    far, near = 0.03, 0.0001
+    there = Coordinate(-0.0185, 0.003, 0.0017, 0.11)
+    one = located(first(f"one {number}"), [(there, far)])
+    new = located(first(f"new {number}"), [(there, far), (one, near)])
+    assert new.is_known
+    assert distance(new, one) < SAME_SECONDS
+    assert distance(new, there) == pytest.approx(far, rel=0.1)
+
+
 def test_who_is_alone_with_newcomers_knows_nothing_at_once() -> None:
     known = located(first("a"), [(first("b"), 0.05), (first("c"), 0.05)])
     assert not known.is_known
