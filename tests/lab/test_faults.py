@@ -92,6 +92,6 @@ def test_a_full_disk_and_a_taken_port_are_named(at_risk: LabFleet, expected: lis
     assert full.code != 0
     assert "No space left on device" in full.output, full.output
     assert taken.code != 0
-    assert f"port {port} (rpc) is taken by" in taken.output
+    assert f"port {port} (rpc) is taken by" in taken.output, taken.output
     at_risk.succeed("site")
     assert at_risk.answer(PROMPT, TOKENS)["token_ids"] == expected
