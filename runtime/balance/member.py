@@ -16,7 +16,7 @@ from runtime.balance.coordinate import Coordinate
 from runtime.balance.decision import Decision, should_choose_other_blocks
 from runtime.balance.lease import claimed, highest_fence, holds, may_leave
 from runtime.balance.placement import Choice, helps
-from runtime.balance.reservation import Line, line_before, ticket
+from runtime.balance.reservation import Line, is_behind, line_before, ticket
 from runtime.balance.seat import Moves, Seat, has_gap, snapshot_of
 from runtime.balance.snapshot import Snapshot
 from runtime.spec.stage import StageConfig
@@ -211,6 +211,8 @@ class Member:
             self.seat = replace(self.seat, fence=fence)
         if self.doing in {"idle", "claiming"}:
             self.seat = replace(self.seat, beside=self.manner.keeps_both)
+        if self.seat.in_line and not is_behind(self.seat, others):
+            self.seat = replace(self.seat, in_line=False)
         step = {
             "reserving": self._choose,
             "idle": self._look,
@@ -235,7 +237,14 @@ class Member:
             return
         choice = line.choice(self.seat)
         self.news.append(choice)
-        self.seat = replace(self.seat, phase="joining", start=start, end=end, reason=choice.reason)
+        self.seat = replace(
+            self.seat,
+            phase="joining",
+            start=start,
+            end=end,
+            in_line=is_behind(self.seat, others),
+            reason=choice.reason,
+        )
         if self._waiting is None:
             self._load(start, end)
         else:

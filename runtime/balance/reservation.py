@@ -11,6 +11,9 @@ If d is the time within which a record reaches everybody and each wait is at lea
 two servers either the later one has seen the earlier one's ticket and has a larger one, or the one
 with the larger ticket has seen the other before it went on. So a server may ignore whoever has a
 larger ticket: it has been reckoned with. Clocks play no part.
+
+That holds of one that serves already, too, as long as somebody with a smaller ticket chooses: it
+has foreseen that choice, and who reckoned with it now would choose otherwise.
 """
 
 import functools
@@ -127,4 +130,10 @@ def _behind(line: Line, seat: Seat) -> Line:
 
 def _is_settled(seat: Seat) -> bool:
     """Return whether a server is where it is whatever newcomers do: it serves, or it moves."""
-    return seat.phase in {"online", "draining"} or seat.claim is not None
+    serves = seat.phase in {"online", "draining"} and not seat.in_line
+    return serves or seat.claim is not None
+
+
+def is_behind(me: Seat, others: Iterable[Seat]) -> bool:
+    """Return whether somebody who asked for blocks before this server still chooses."""
+    return any(seat.phase == "reserving" and seat.place < me.place for seat in others)

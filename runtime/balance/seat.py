@@ -23,6 +23,8 @@ class Seat:
         num_blocks: how many blocks it takes.
         throughput: decode steps per second that it makes through so many blocks.
         ticket: one more than any that it saw when it asked for blocks.
+        in_line: it has chosen, and somebody who asked before it still chooses; it may serve
+            already.
         target: the blocks that it moves to.
         claim: its claim to be the one that moves: one more than any that it had seen.
         fixed: it has fixed splits: it never moves, and takes no part in the protocol.
@@ -51,6 +53,7 @@ class Seat:
     beside: bool = False
     coordinate: Coordinate | None = None
     client: bool = False
+    in_line: bool = False
     fence: int = field(default=0, compare=False)
     beat: int = field(default=0, compare=False)
     reason: str = field(default="", compare=False)

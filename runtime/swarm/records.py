@@ -43,6 +43,7 @@ class Seating(msgspec.Struct, frozen=True, array_like=True):
     reason: Text = ""
     moves: Literal["freely", "in need", "never"] = "freely"
     beside: bool = False
+    in_line: bool = False
 
 
 class Speeds(msgspec.Struct, frozen=True, array_like=True):

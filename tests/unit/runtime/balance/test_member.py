@@ -88,6 +88,22 @@ def test_what_was_loaded_ahead_and_is_anothers_is_not_served() -> None:
     assert (me.seat.start, me.seat.throughput) == (4, 1.5)
 
 
+def test_who_has_chosen_stays_in_line_until_those_ahead_of_it_have() -> None:
+    first = Seat("a", "reserving", 0, 4, 4, 1, ticket=1)
+    behind = Seat("z", "reserving", 4, 8, 4, 1, ticket=9)
+    me = member()
+    me.join(0, [first])
+    me.loaded(3, 3, 1)
+    for now in (5, 10, 15):
+        me.advance(now, [first, behind])
+    assert (me.seat.phase, me.seat.start, me.seat.in_line) == ("online", 4, True)
+    me.advance(16, [first, behind])
+    assert me.seat.in_line
+    me.advance(17, [replace(first, phase="joining"), behind])
+    assert not me.seat.in_line
+    assert not served().seat.in_line
+
+
 @pytest.mark.parametrize("doing", ["reserving", "claiming", "leaving"])
 def test_what_is_told_late_is_waited_for_as_long(doing: str) -> None:
     me = member() if doing == "reserving" else served()

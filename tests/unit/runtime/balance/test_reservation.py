@@ -58,6 +58,21 @@ def test_who_serves_or_moves_counts_whatever_its_ticket() -> None:
         assert chosen(reserving("b", 1), [other])[0] == 4
 
 
+def test_who_serves_before_those_ahead_of_it_have_chosen_counts_by_its_ticket() -> None:
+    # It has reckoned with them: whoever now reckoned with it would choose otherwise than foreseen.
+    serves = Seat("b", "online", 0, 4, 4, 1, ticket=2, in_line=True)
+    assert chosen(reserving("a", 1), [serves])[0] == 0
+    assert chosen(reserving("c", 2), [serves])[0] == 4
+    # The one between them foresees the first one's choice without it, too.
+    assert chosen(reserving("c", 2, 8), [reserving("a", 1), serves]) == (0, 8)
+    line = line_before(8, reserving("c", 2), [reserving("a", 1), serves])
+    assert line.before is not None
+    assert line.before.last is not None
+    assert (line.before.last.peer_id, line.before.last.start) == ("a", 0)
+    moves = Seat("b", "online", 0, 4, 4, 1, ticket=2, in_line=True, claim=1)
+    assert chosen(reserving("a", 1), [moves])[0] == 4
+
+
 def test_a_ticket_is_behind_all_that_are_seen() -> None:
     assert ticket([]) == 1
     assert ticket([reserving("a", 4), reserving("b", 2)]) == 5

@@ -1,3 +1,4 @@
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -37,11 +38,19 @@ def one_by_one(workload: Workload) -> Snapshot:
     return snapshot
 
 
-@pytest.mark.parametrize("servers", [2, 3, 4, 6, 9, 12])
-@pytest.mark.parametrize("seed", range(3))
-def test_servers_that_start_together_end_as_if_one_after_the_other(servers: int, seed: int) -> None:
+@pytest.mark.parametrize(
+    ("servers", "seed", "delay"),
+    [
+        *itertools.product([2, 3, 4, 6, 9, 12], range(3), [2.0]),
+        # Here some have loaded ahead and serve before servers ahead of them have chosen.
+        *((8, 141, 1.417), (16, 42, 0.422), (16, 103, 1.035)),
+    ],
+)
+def test_servers_that_start_together_end_as_if_one_after_the_other(
+    servers: int, seed: int, delay: float
+) -> None:
     blocks = {2: 16, 3: 11}.get(servers, 8)
-    workload = start_together(servers, 32, blocks, seed)
+    workload = start_together(servers, 32, blocks, seed, delay)
     world = World(workload, MANNER, seed, published=False)
     result = world.run()
     expected = one_by_one(workload)
