@@ -97,10 +97,11 @@ def test_who_has_chosen_stays_in_line_until_those_ahead_of_it_have() -> None:
     for now in (5, 10, 15):
         me.advance(now, [first, behind])
     assert (me.seat.phase, me.seat.start, me.seat.in_line) == ("online", 4, True)
-    me.advance(16, [first, behind])
-    assert me.seat.in_line
-    me.advance(17, [replace(first, phase="joining"), behind])
-    assert not me.seat.in_line
+    in_line = []
+    for phase in ("reserving", "joining"):
+        me.advance(16, [replace(first, phase=phase), behind])
+        in_line.append(me.seat.in_line)
+    assert in_line == [True, False]
     assert not served().seat.in_line
 
 
