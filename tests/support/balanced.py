@@ -5,7 +5,8 @@ import contextlib
 import json
 import os
 import signal
-import threading
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -27,6 +28,25 @@ from tests.support.swarm import (
 
 _PULSE_SECONDS: Final = 0.005
 """A slowed process runs for a share of each such time: every decode step takes as much longer."""
+_PULSES: Final = """
+import os, signal, sys, time
+pid, share, period = int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3])
+parent, owed = os.getppid(), 0.0
+try:
+    while os.getppid() == parent:
+        began = time.monotonic()
+        os.kill(pid, signal.SIGCONT)
+        time.sleep(period * share)
+        os.kill(pid, signal.SIGSTOP)
+        ended = time.monotonic()
+        # Sleeping takes longer than asked for; the share stays what it is.
+        owed += (ended - began) * (1 / share - 1)
+        time.sleep(max(0, owed))
+        owed -= time.monotonic() - ended
+    os.kill(pid, signal.SIGCONT)
+except ProcessLookupError:
+    pass
+"""
 
 Held = list[tuple[int, int]]
 
@@ -192,22 +212,15 @@ class Slowdown:
     """Lets a process run for a share of the time: a slower machine, for all it can tell."""
 
     def __init__(self, pid: int, share: float) -> None:
-        self._pid, self._share = pid, share
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._pulse, daemon=True)
-        self._thread.start()
+        self._pid = pid
+        # A process of its own: a thread here would wait for its turn, and the share be another one.
+        self._pulses = subprocess.Popen(
+            [sys.executable, "-S", "-c", _PULSES, *map(str, (pid, share, _PULSE_SECONDS))]
+        )
 
     def end(self) -> None:
         """Let it run again."""
-        self._ended.set()
-        self._thread.join()
-
-    def _pulse(self) -> None:
-        try:
-            while not self._ended.wait(_PULSE_SECONDS * self._share):
-                os.kill(self._pid, signal.SIGSTOP)
-                self._ended.wait(_PULSE_SECONDS * (1 - self._share))
-                os.kill(self._pid, signal.SIGCONT)
-        except ProcessLookupError:
-            # It has ended by itself.
-            return
+        self._pulses.kill()
+        self._pulses.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGCONT)
