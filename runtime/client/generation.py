@@ -9,6 +9,7 @@ import msgspec
 import structlog
 import torch
 
+from runtime.client.attempts import Attempts
 from runtime.client.progress import Progress, StepTimes
 from runtime.client.prompts import Batch, Tokenizer
 from runtime.client.request import Event, GenerationRequest, HopReport, RouteEvent
@@ -21,7 +22,6 @@ from runtime.errors import (
     PeerLostError,
     RequestError,
     ServerFullError,
-    SessionError,
     StagefleetError,
 )
 from runtime.spec.base import Span
@@ -33,7 +33,7 @@ from runtime.wire.messages import Hop, Open
 log = structlog.get_logger()
 
 _DEFAULT_NEW_TOKENS = 256
-_ATTEMPTS = 4
+_TOLD = 4
 # A seed that nobody chose survives JSON readers that know only doubles.
 _SEED_BITS = 53
 
@@ -141,15 +141,14 @@ class Client:
         block_kv_bytes = (
             len(terms.padding) * terms.max_length * self._node.worker.engine.block_kv_bytes
         )
-        failures = _Failures()
+        # After so long the directory forgets a server that is lost.
+        patience = self._node.checked.config.record_seconds
+        attempts = Attempts(patience)
         while True:
             chosen = await self._routes.await_route(
-                self._node.checked.config.record_seconds,
-                block_kv_bytes,
-                failures.peer_ids,
-                now=failures.count > 0,
+                patience, block_kv_bytes, attempts.peer_ids, now=attempts.count > 0
             )
-            failures.check(chosen)
+            await asyncio.sleep(attempts.pause(chosen.peer_ids))
             hops = tuple(Hop(leg.server.peer_id, leg.start, leg.end) for leg in chosen.legs)
             session = new_session(
                 self._node,
@@ -161,10 +160,10 @@ class Client:
             except (PeerLostError, ServerFullError, MovedError) as error:
                 self._end(chosen, session)
                 self._routes.blame(error, chosen)
-                failures.add(error)
-                log.warning("session not opened", attempt=failures.count, reason=str(error))
-                if failures.count == _ATTEMPTS:
-                    raise
+                attempts.add(error)
+                # One that is waited for need not be told of each time.
+                if attempts.count <= _TOLD:
+                    log.warning("session not opened", attempt=attempts.count, reason=str(error))
             except BaseException as error:
                 self._end(chosen, session)
                 if isinstance(error, StagefleetError):
@@ -209,29 +208,6 @@ class Client:
                 hint=f"ask for at most {room} new tokens",
             )
         return request.max_new_tokens or min(_DEFAULT_NEW_TOKENS, room)
-
-
-class _Failures:
-    """Why a session could not be opened so far, and whether another attempt makes sense."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.peer_ids: set[str] = set()
-        self._last: StagefleetError | None = None
-        # They failed although the directory had just been asked.
-        self._certain: set[str] = set()
-
-    def add(self, error: PeerLostError | SessionError) -> None:
-        self.peer_ids.add(error.peer_id)
-        if self.count > 0:
-            self._certain.add(error.peer_id)
-        self.count += 1
-        self._last = error
-
-    def check(self, chosen: Route) -> None:
-        """Raise the last failure, if a route needs a server that has failed for certain."""
-        if self._last is not None and self._certain.intersection(chosen.peer_ids):
-            raise self._last
 
 
 def _hop(leg: Leg) -> HopReport:

@@ -3,6 +3,8 @@
 import signal
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -192,3 +194,20 @@ def test_a_stopped_stage_ends_in_order_and_frees_its_ports(processes: Processes)
     assert processes.wait(2) == 0
     assert _gone(children)
     _revive(processes, 2)
+
+
+def test_who_asks_while_a_stage_is_started_again_waits_for_it(tmp_path: Path) -> None:
+    model = import_tiny("llama", tmp_path / "tiny")[1]
+    # Long enough that its record outlives the stage, and the stage is back before it would not.
+    with swarm_of_processes(
+        tmp_path / "fleet", model, (2,), announce_period_seconds=20
+    ) as processes:
+        _wait_until_complete(processes)
+        ids = _ids(processes)
+        processes.send(1, signal.SIGKILL)
+        processes.wait(1)
+        with ThreadPoolExecutor(3) as threads:
+            asked = [threads.submit(_ids, processes) for _ in range(3)]
+            wait_until(lambda: "session not opened" in processes.log(0))
+            _revive(processes, 1)
+            assert [one.result(60) for one in asked] == [ids] * 3
