@@ -26,7 +26,7 @@ from tests.support.swarm import (
     serving_place,
 )
 
-_PULSE_SECONDS: Final = 0.005
+_PULSE_SECONDS: Final = 0.02
 """A slowed process runs for a share of each such time: every decode step takes as much longer."""
 _PULSES: Final = """
 import os, signal, sys, time
