@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from runtime.errors import PeerLostError, SessionError
 
 PAUSE_SECONDS = 0.5
-"""Between two attempts at a server that does not answer."""
+"""Between two looks at what a session waits for: blocks, or a server that does not answer."""
 _MOST_REFUSALS = 4
 
 

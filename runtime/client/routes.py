@@ -12,6 +12,7 @@ import structlog
 
 from runtime.balance.coordinate import Coordinate, known_distance
 from runtime.balance.path import HOP_SECONDS
+from runtime.client.attempts import PAUSE_SECONDS
 from runtime.errors import NoAnswerError, PeerLostError, RouteError, StagefleetError
 from runtime.spec.base import Span
 from runtime.swarm.bans import Bans
@@ -27,8 +28,6 @@ from runtime.swarm.shortage import will_end
 from runtime.swarm.view import View
 
 log = structlog.get_logger()
-
-_LOOK_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -144,7 +143,7 @@ class Routes:
                 if not now:
                     log.info("a session waits for blocks", reason=str(error), seconds=patience)
             now = True
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(PAUSE_SECONDS)
 
     def observe(self, chosen: Route, seconds: float) -> None:
         """Learn from what a decode step of an open session has taken.

@@ -83,7 +83,7 @@ def test_a_full_disk_and_a_taken_port_are_named(at_risk: LabFleet, expected: lis
         at_risk.hosts["gpu-1"]["fleet_host"]["stages"] = [{"stage": 1, "rpc_port": port}]
         fault.take_port(machine, port)
         fault.fill(machine)
-        # What the preflight would have said first.
+        # What the preflight would have said first; and time for a server to say what is wrong.
         anyway = ("-e", "preflight_ignore=true", "-e", "health_timeout_seconds=40")
         full = at_risk.play("site", *anyway)
         fault.empty(machine)

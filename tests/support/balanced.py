@@ -36,12 +36,12 @@ try:
     while os.getppid() == parent:
         began = time.monotonic()
         os.kill(pid, signal.SIGCONT)
-        time.sleep(period * share)
+        time.sleep(period * share)  # it runs
         os.kill(pid, signal.SIGSTOP)
         ended = time.monotonic()
         # Sleeping takes longer than asked for; the share stays what it is.
         owed += (ended - began) * (1 / share - 1)
-        time.sleep(max(0, owed))
+        time.sleep(max(0, owed))  # it stands still
         owed -= time.monotonic() - ended
     os.kill(pid, signal.SIGCONT)
 except ProcessLookupError:

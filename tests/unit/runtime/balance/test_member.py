@@ -94,8 +94,8 @@ def test_who_has_chosen_stays_in_line_until_those_ahead_of_it_have() -> None:
     me = member()
     me.join(0, [first])
     me.loaded(3, 3, 1)
-    for now in (5, 10, 15):
-        me.advance(now, [first, behind])
+    for due in (5, 10, 15):
+        me.advance(due, [first, behind])
     assert (me.seat.phase, me.seat.start, me.seat.in_line) == ("online", 4, True)
     in_line = []
     for phase in ("reserving", "joining"):
